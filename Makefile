@@ -1,0 +1,61 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+SO := forwarder/_native.abi3.so
+CONF ?= docker/quickstart.conf
+RUST := $(shell find native/src native/Cargo.toml native/Cargo.lock 2>/dev/null)
+
+.PHONY: setup native run test test-all lint format bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml | check-cargo
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "forwarder needs Python 3.11 or later; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@rm -f forwarder/_native.*.so.old
+	@touch $@ $(SO)
+
+.PHONY: check-cargo
+check-cargo:
+	@command -v cargo >/dev/null || { echo "cargo not found: install Rust 1.85 or later (https://rustup.rs, or 'apt-get install rustup && rustup default stable')" >&2; exit 1; }
+
+$(SO): $(RUST) | check-cargo
+	cargo build --release --quiet --manifest-path native/Cargo.toml
+	cp native/target/release/libforwarder_native.so $@.tmp && mv $@.tmp $@
+
+setup: $(VENV)/.installed $(SO) ## make the virtual environment and build the native crate
+
+native: $(SO) ## build the native crate only
+
+run: setup ## run CONF (default: the quickstart: UDP syslog on 5140 -> grok -> stdout)
+	$(VENV)/bin/forwarder run -c $(CONF)
+
+test: setup ## the default test suite (under 3 minutes)
+	$(PY) -m pytest -n 2 --dist worksteal
+	cargo test --release --quiet --manifest-path native/Cargo.toml --no-default-features
+
+test-all: setup ## everything, slow tests included
+	$(PY) -m pytest -n 2 --dist worksteal -m ''
+
+lint: setup ## format check, lint, types, clippy
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	cargo fmt --check --manifest-path native/Cargo.toml
+	cargo clippy --release --all-targets --quiet --manifest-path native/Cargo.toml -- -D warnings
+
+format: setup ## put everything into the project's format
+	$(VENV)/bin/ruff check --fix --quiet . || true
+	$(VENV)/bin/ruff format .
+	cargo fmt --manifest-path native/Cargo.toml
+
+bench: setup ## measure against rsyslog and syslog-ng
+	$(PY) -m bench
+
+clean: ## remove everything that was built
+	rm -rf $(VENV) build dist native/target *.egg-info forwarder/*.so bench/.tools bench/out

@@ -1,0 +1,214 @@
+"""The bases of all plugins, and the life of a plugin.
+
+The engine makes an instance, binds its declared parameters, calls `configure` (offline: `forwarder check`
+stops here), then `start`, then uses it, then `stop` (no new input), then `close` (after the last flush).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from forwarder._native import CompiledFormatter, CompiledParser, EventBatch, EventStream
+from forwarder.api.errors import ConfigError
+
+if TYPE_CHECKING:
+    from forwarder.api.chunk import Chunk
+
+Record = dict[str, Any]
+"""Field -> value: str, int, float, bool, None, list, dict, and bytes where text is not UTF-8."""
+
+
+class Context(Protocol):
+    """What the engine gives to a plugin. Plugins use the methods of their base class instead."""
+
+    id: str
+    """`@id`, or a name made from kind, type and position."""
+    type_name: str
+    """`@type` as written."""
+    argument: str
+    """The section's argument, such as the tag pattern."""
+    label: str | None
+    """`@label`."""
+    log: logging.LoggerAdapter[logging.Logger]
+    """Adds the id; obeys `@log_level`."""
+    worker_id: int
+    hostname: str
+    root_dir: str | None
+    check_only: bool
+    """True under `forwarder check` and `--dry-run`: nothing will be started."""
+
+    def emit(self, batch: EventBatch) -> None:
+        """Hands a batch to the routes behind this plugin (its @label's, or the next ones)."""
+
+    def emit_to_label(self, label: str, batch: EventBatch) -> None:
+        """Hands a batch to the start of a label's routes."""
+
+    def emit_error(self, batch: EventBatch, reason: str, detail: str) -> None:
+        """Hands events that went wrong to `@ERROR`, or counts them as lost there if there is none."""
+
+    def received(self, count: int) -> None:
+        """Books events (lines, datagrams) that an input took from outside."""
+
+    def drop(self, count: int, reason: str) -> None:
+        """Names the reason for events that do not go on."""
+
+    def check_label(self, label: str) -> None:
+        """Raises ConfigError where the label does not exist."""
+
+
+class Plugin:
+    """Base of all; `kind` is set by the bases below."""
+
+    kind: ClassVar[str] = "plugin"
+    context: Context
+
+    def configure(self) -> None:
+        """Validates and derives from parameters, without side effects. Raises ConfigError."""
+
+    def start(self) -> None:
+        """Acquires what is needed to work (sockets, files, threads)."""
+
+    def stop(self) -> None:
+        """Inputs: receives no more, emits what it has. Others: nothing yet."""
+
+    def close(self) -> None:
+        """Releases everything; nothing is called after it."""
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """The plugin's logger."""
+        return self.context.log
+
+
+class Input(Plugin):
+    """Takes events from outside: runs its own threads between `start` and `stop`."""
+
+    kind = "input"
+
+    def emit(self, tag: str, stream: EventStream) -> None:
+        """Emits one tag's events.
+
+        Raises:
+            BufferOverflow: downstream is full and nothing was taken; answer in the protocol's way.
+        """
+        self.context.emit(EventBatch([(tag, stream)]))
+
+    def emit_batch(self, batch: EventBatch) -> None:
+        """Emits several tags' events. Raises as `emit`."""
+        self.context.emit(batch)
+
+
+class Filter(Plugin):
+    """Changes or drops events. Override `filter` (per tag) or `filter_batch` (all at once)."""
+
+    kind = "filter"
+
+    def filter(self, tag: str, stream: EventStream) -> EventStream:
+        """The stream that goes on; fewer events are booked as dropped by this filter."""
+        raise NotImplementedError
+
+    def filter_batch(self, batch: EventBatch) -> EventBatch:
+        """The batch that goes on."""
+        return EventBatch([(tag, self.filter(tag, stream)) for tag, stream in batch.streams()])
+
+
+class RecordFilter(Filter):
+    """A filter written per record: convenient, and Python for every event."""
+
+    def filter_record(self, tag: str, time_ns: int, record: Record) -> Record | None:
+        """The record that goes on, or None to drop it."""
+        raise NotImplementedError
+
+    def filter(self, tag: str, stream: EventStream) -> EventStream:
+        kept: list[tuple[int, Record]] = []
+        for time_ns, record in stream:
+            changed = self.filter_record(tag, time_ns, record)
+            if changed is not None:
+                kept.append((time_ns, changed))
+        return EventStream.from_events(kept)
+
+
+class Parser(Plugin):
+    """Text to records. Override `parse`; a parser with a native form also gives `compiled`."""
+
+    kind = "parser"
+
+    def compiled(self) -> CompiledParser | None:
+        """The native form, which native inputs and filters call without coming back to Python."""
+        return None
+
+    def parse(self, text: bytes) -> Iterable[tuple[int | None, Record]]:
+        """The events in `text`: (nanoseconds since the epoch or None, record). None at all: no match."""
+        compiled = self.compiled()
+        if compiled is None:
+            raise NotImplementedError
+        events = compiled.parse(text)
+        return () if isinstance(events, str) else events
+
+
+class Formatter(Plugin):
+    """Records to bytes. Override `format`; one with a native form gives `compiled`."""
+
+    kind = "formatter"
+
+    def compiled(self) -> CompiledFormatter | None:
+        """The native form."""
+        return None
+
+    def format(self, tag: str, time_ns: int, record: Record) -> bytes:
+        """One event's bytes, its line end included."""
+        raise NotImplementedError
+
+    def format_batch(self, batch: EventBatch) -> bytes:
+        """All events' bytes, in order."""
+        compiled = self.compiled()
+        if compiled is not None:
+            return compiled.format(batch)
+        return b"".join(
+            self.format(tag, time_ns, record)
+            for tag, stream in batch.streams()
+            for time_ns, record in stream
+        )
+
+
+class Output(Plugin):
+    """Takes events out. Which of these are overridden says how it can run, as in Fluentd:
+
+    `process`/`process_batch`: at once, in the emitting thread. `write`: from a buffer, synchronously.
+    `try_write` + `commit`: from a buffer, acknowledged later. With a `<buffer>` section (or where only
+    `write` exists) it runs buffered.
+    """
+
+    kind = "output"
+
+    buffer_defaults: ClassVar[Mapping[str, Any]] = {}
+    """This output's own defaults for `<buffer>` (`chunk_keys`, `timekey`, `flush_mode`, ...)."""
+    always_buffered: ClassVar[bool] = False
+    """True: runs buffered even without a `<buffer>` section though it could process directly."""
+
+    def process(self, tag: str, stream: EventStream) -> None:
+        """Delivers at once; raises where it cannot."""
+        raise NotImplementedError
+
+    def process_batch(self, batch: EventBatch) -> None:
+        """Delivers at once; by default one tag after the other."""
+        for tag, stream in batch.streams():
+            self.process(tag, stream)
+
+    def format_batch(self, batch: EventBatch) -> bytes | None:
+        """What the buffer keeps of a batch; None (the default): the entries themselves."""
+        return None
+
+    def write(self, chunk: Chunk) -> None:
+        """Delivers a chunk. An exception means retry; UnrecoverableError means do not."""
+        raise NotImplementedError
+
+    def try_write(self, chunk: Chunk) -> None:
+        """Starts to deliver a chunk; `commit(chunk.id)` follows once the destination has it."""
+        raise NotImplementedError
+
+    def commit(self, chunk_id: bytes) -> None:
+        """Says that a chunk of `try_write` has arrived. The engine replaces this per instance."""
+        raise ConfigError("commit is only available to a buffered output")

@@ -1,0 +1,20 @@
+//! `forwarder._native`: the kernels that touch every event. One kernel a file, no policy here.
+
+pub mod compiled;
+pub mod event;
+pub mod msgpack;
+pub mod options;
+pub mod parser;
+pub mod python;
+pub mod time;
+
+use pyo3::prelude::*;
+
+/// The extension module; every kernel registers its own classes and functions.
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use crate::compiled::{CompiledFormatter, CompiledParser};
+    #[pymodule_export]
+    use crate::event::{EventBatch, EventIterator, EventStream};
+}

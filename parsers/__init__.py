@@ -1,0 +1,1 @@
+"""Parsers: text to records, one file each. `patterns/` holds the grok patterns."""

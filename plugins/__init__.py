@@ -1,0 +1,1 @@
+"""The built-in plugins, one file each; they use only `forwarder.api`, as anybody's do."""
