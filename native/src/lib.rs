@@ -1,5 +1,6 @@
 //! `forwarder._native`: the kernels that touch every event. One kernel a file, no policy here.
 
+pub mod accessor;
 pub mod compiled;
 pub mod event;
 pub mod msgpack;
