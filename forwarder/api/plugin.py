@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from forwarder._native import CompiledFormatter, CompiledParser, EventBatch, EventStream
+from forwarder.api.buffering import BufferSection, ChunkKeys, with_defaults
 from forwarder.api.errors import ConfigError
+from forwarder.api.parameters import SectionParam, boolean, float_, section
 
 if TYPE_CHECKING:
     from forwarder.api.chunk import Chunk
@@ -45,6 +47,9 @@ class Context(Protocol):
     def emit_to_label(self, label: str, batch: EventBatch) -> None:
         """Hands a batch to the start of a label's routes."""
 
+    def admit_to_label(self, label: str, batch: EventBatch) -> None:
+        """Raises BufferOverflow where `emit_to_label` would; takes nothing."""
+
     def emit_error(self, batch: EventBatch, reason: str, detail: str) -> None:
         """Hands events that went wrong to `@ERROR`, or counts them as lost there if there is none."""
 
@@ -56,6 +61,10 @@ class Context(Protocol):
 
     def check_label(self, label: str) -> None:
         """Raises ConfigError where the label does not exist."""
+
+    def log_repeated(self, message: str, *, count: int = 1, level: str = "warn", **fields: object) -> None:
+        """Logs what may happen for every event: `message` at once, then at most one summary line per
+        interval with the number of times since. `fields` go with the line that is written."""
 
 
 class Plugin:
@@ -78,8 +87,12 @@ class Plugin:
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """The plugin's logger."""
+        """The plugin's logger. Keyword arguments become fields: `self.log.warning("lost", count=3)`."""
         return self.context.log
+
+    def log_repeated(self, message: str, *, count: int = 1, level: str = "warn", **fields: object) -> None:
+        """Logs what may happen for every event under load; see `Context.log_repeated`."""
+        self.context.log_repeated(message, count=count, level=level, **fields)
 
 
 class Input(Plugin):
@@ -167,9 +180,7 @@ class Formatter(Plugin):
         if compiled is not None:
             return compiled.format(batch)
         return b"".join(
-            self.format(tag, time_ns, record)
-            for tag, stream in batch.streams()
-            for time_ns, record in stream
+            self.format(tag, time_ns, record) for tag, stream in batch.streams() for time_ns, record in stream
         )
 
 
@@ -187,6 +198,27 @@ class Output(Plugin):
     """This output's own defaults for `<buffer>` (`chunk_keys`, `timekey`, `flush_mode`, ...)."""
     always_buffered: ClassVar[bool] = False
     """True: runs buffered even without a `<buffer>` section though it could process directly."""
+
+    buffer = section(BufferSection, "How events are collected and delivered.")
+    secondary: SectionParam[Output | None] = SectionParam(
+        "The output that gets what this one cannot deliver; `@type`: as this one.", section=None,
+        kind="output", name="secondary", multiple=False, required=False, init=False, default=None,
+    )  # fmt: skip
+    slow_flush_log_threshold = float_("Seconds from which a slow flush is logged.", 20.0)
+    time_as_integer = boolean(
+        "Whole seconds in MessagePack chunks.", False, unsupported="whole-second times are not available yet"
+    )
+
+    chunk_keys: ChunkKeys | None = None
+    """Set by the engine before `configure`; a secondary has those of the output it stands in for."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "buffer_defaults" in vars(cls):
+            cls.buffer = section(
+                BufferSection, Output.buffer.doc, name="buffer", defaults=with_defaults(cls.buffer_defaults)
+            )
+            cls.buffer.__set_name__(cls, "buffer")
 
     def process(self, tag: str, stream: EventStream) -> None:
         """Delivers at once; raises where it cannot."""
@@ -212,3 +244,38 @@ class Output(Plugin):
     def commit(self, chunk_id: bytes) -> None:
         """Says that a chunk of `try_write` has arrived. The engine replaces this per instance."""
         raise ConfigError("commit is only available to a buffered output")
+
+    def admit(self, batch: EventBatch) -> None:
+        """Raises BufferOverflow where `deliver` of this batch has no room now; takes nothing.
+
+        The engine replaces this per instance for buffered outputs. An output that hands batches on (to
+        `<store>`s, to a label) overrides it and asks those.
+        """
+
+    def deliver(self, batch: EventBatch, *, to_error: bool = True) -> bool:
+        """Hands a batch that was admitted to this output's own delivery: for outputs that hold outputs.
+
+        False where a direct output failed: the events are counted there, logged, and sent to `@ERROR`
+        unless `to_error` is False. The engine replaces this per instance.
+        """
+        raise ConfigError("deliver is only available inside a running engine")
+
+    def placeholder_validate(self, name: str, template: str) -> None:
+        """Raises ConfigError where the placeholders in `template` (the value of parameter `name`) do not
+        fit the chunk keys. For `configure`."""
+        from forwarder.api import placeholders  # noqa: PLC0415  (only outputs with a path need it)
+
+        placeholders.validate(name, template, self._keys())
+
+    def extract_placeholders(self, template: str, chunk: Chunk) -> str:
+        """`template` with `${tag}`, `${tag[1]}`, `${chunk_id}`, `${field}` and time directives filled in.
+
+        Raises:
+            UnrecoverableError: a value would lead out of a directory.
+        """
+        from forwarder.api import placeholders  # noqa: PLC0415
+
+        return placeholders.extract(template, chunk, self._keys(), self.log_repeated)
+
+    def _keys(self) -> ChunkKeys:
+        return self.buffer.keys() if self.chunk_keys is None else self.chunk_keys

@@ -1,0 +1,147 @@
+"""The `<buffer>` section of an output, and what its chunk keys say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from forwarder.api.errors import ConfigError
+from forwarder.api.parameters import Section, array, boolean, duration, enum, float_, integer, size, string
+
+_FIELD: Final = re.compile(r"[-_.@a-zA-Z0-9]+")
+_REFUSED_TYPES: Final = ("file", "file_single")
+
+
+class ChunkKeys(NamedTuple):
+    """What the events of one chunk have in common."""
+
+    tag: bool = False
+    timekey: int | None = None
+    """Length of a time slot in seconds; None: time is no chunk key."""
+    zone: str | None = None
+    """Zone of the time slots: "UTC", "+09:00", "Asia/Tokyo"; None: the local one."""
+    fields: tuple[str, ...] = ()
+    """Record fields as written: `host`, `$.kubernetes.namespace`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """As they stand in the section's argument."""
+        return ("tag",) * self.tag + ("time",) * (self.timekey is not None) + self.fields
+
+
+class BufferSection(Section):
+    """`<buffer CHUNK_KEYS>`: how an output groups events, and when and how often it tries to deliver them."""
+
+    argument = "chunk_keys"
+
+    chunk_keys = array(
+        "What the events of a chunk have in common: `tag`, `time`, record fields.", [], of="string"
+    )
+    type = string("Where chunks are kept: `memory`.", "memory", alias="@type")
+    path = string("Where a file buffer keeps its chunks.", None)
+
+    timekey = duration("Length of a time slot, for the chunk key `time`.", None)
+    timekey_wait = duration("How long after its end a time slot is flushed.", 600.0)
+    timekey_use_utc = boolean("Time slots in UTC rather than in the local zone.", False)
+    timekey_zone = string(
+        "Zone of the time slots, such as `+09:00` or `Asia/Tokyo`; not set: the local one.", None
+    )
+
+    flush_at_shutdown = boolean("Flush when the forwarder stops; not set: yes for a memory buffer.", None)
+    flush_mode = enum(
+        "When chunks are flushed; default: `lazy` with the chunk key `time`, else `interval`.",
+        ("default", "lazy", "interval", "immediate"),
+        "default",
+    )
+    flush_interval = duration("Age at which a chunk is flushed (`flush_mode interval`).", 60.0)
+    flush_thread_count = integer("How many chunks are written at the same time.", 1)
+    flush_thread_interval = float_("No effect: flush threads wake up when a chunk is due.", 1.0)
+    flush_thread_burst_interval = float_(
+        "Pause of a flush thread after a chunk while more are queued; not set: none (Fluentd: 1 second).",
+        None,
+    )
+    delayed_commit_timeout = duration("How long an output may take to confirm a chunk.", 60.0)
+
+    overflow_action = enum(
+        "When the buffer is full: tell the input, make the input wait, or give up the oldest chunk.",
+        ("throw_exception", "block", "drop_oldest_chunk"),
+        "throw_exception",
+    )
+    chunk_limit_size = size("Largest chunk in bytes.", 8 * 1024 * 1024)
+    chunk_limit_records = integer("Largest chunk in events.", None)
+    chunk_full_threshold = float_("Share of the limits from which a chunk counts as full.", 0.95)
+    total_limit_size = size("Largest sum of all chunks in bytes.", 512 * 1024 * 1024)
+    queue_limit_length = integer("Old form of total_limit_size, in chunks of chunk_limit_size.", None)
+    queued_chunks_limit_size = integer(
+        "While so many chunks are queued, none is queued for its age; not set: flush_thread_count.",
+        None,
+    )
+    compress = enum("Compression of buffered data: `text` is none.", ("text", "gzip", "zstd"), "text")
+    decompression_size_limit = size("No effect: nothing is compressed in the buffer.", None)
+    disable_chunk_backup = boolean(
+        "Keep no copy of chunks that cannot be delivered; a memory buffer never keeps one.",
+        False,
+    )
+
+    retry_type = enum(
+        "How the waits between retries grow.", ("exponential_backoff", "periodic"), "exponential_backoff"
+    )
+    retry_wait = duration("Wait before the first retry.", 1.0)
+    retry_exponential_backoff_base = float_("Factor from one wait to the next.", 2.0)
+    retry_max_interval = duration("Longest wait between retries.", None)
+    retry_timeout = duration("How long a chunk is retried before it is given up.", 72 * 3600.0)
+    retry_max_times = integer("How often a chunk is retried before it is given up.", None)
+    retry_forever = boolean("Never give up a chunk.", False)
+    retry_randomize = boolean("Vary waits by up to an eighth.", True)
+    retry_secondary_threshold = float_(
+        "Share of the retry time after which `<secondary>` gets the chunk.", 0.8
+    )
+
+    def configure(self) -> None:
+        if self.type in _REFUSED_TYPES and not self.defaulted_type:
+            raise ConfigError("the file buffer is not available yet; use @type memory", param="@type")
+        if self.compress != "text":
+            raise ConfigError("compressed buffers are not available yet; use compress text", param="compress")
+        for name in ("flush_thread_count", "chunk_limit_size", "total_limit_size"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be greater than 0", param=name)
+        if not 0 < self.chunk_full_threshold <= 1:
+            raise ConfigError(
+                "chunk_full_threshold must be above 0 and at most 1", param="chunk_full_threshold"
+            )
+        if not 0 < self.retry_secondary_threshold < 1:
+            raise ConfigError(
+                "retry_secondary_threshold must be between 0 and 1", param="retry_secondary_threshold"
+            )
+        self.keys()
+
+    defaulted_type = False
+    """True where `@type file` is the output's own default rather than written in the configuration."""
+
+    def keys(self) -> ChunkKeys:
+        """The chunk keys, taken apart. Raises ConfigError."""
+        names = list(self.chunk_keys)
+        fields = tuple(dict.fromkeys(name for name in names if name not in ("tag", "time")))
+        for field in fields:
+            if field.startswith("$["):
+                raise ConfigError("in chunk_keys: bracket notation is not allowed", param="chunk_keys")
+            if not (field.startswith("$.") and len(field) > 2) and not _FIELD.fullmatch(field):
+                raise ConfigError(
+                    f"chunk key {field!r}: expected tag, time, a record field or $.nested.field",
+                    param="chunk_keys",
+                )
+        timekey = None
+        if "time" in names:
+            if self.timekey is None:
+                raise ConfigError("<buffer> has the chunk key time, but timekey is not set", param="timekey")
+            if self.timekey < 1:
+                raise ConfigError(f"timekey must be at least 1 second, not {self.timekey:g}", param="timekey")
+            timekey = int(self.timekey)
+        zone = "UTC" if self.timekey_use_utc else self.timekey_zone
+        return ChunkKeys("tag" in names, timekey, zone, fields)
+
+
+def with_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """An output's `buffer_defaults` by attribute name (`@type` is the attribute `type`)."""
+    return {name.removeprefix("@"): value for name, value in defaults.items()}
