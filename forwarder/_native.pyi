@@ -58,3 +58,23 @@ class CompiledFormatter:
 
     def format(self, batch: EventBatch) -> bytes:
         """All events' bytes, in order."""
+
+@final
+class Partitioner:
+    """Chunk keys, compiled: splits a batch by tag, time slot and record fields."""
+
+    def __new__(
+        cls, by_tag: bool, timekey: int | None, zone: str | None, fields: Sequence[str]
+    ) -> Partitioner:
+        """`timekey`: seconds; `zone`: None (local), "UTC", "+09:00", "Asia/Tokyo"; `fields`: record accessors.
+
+        Raises:
+            ValueError: names the zone or the field that is wrong.
+        """
+    def partition(
+        self, batch: EventBatch
+    ) -> list[tuple[str | None, int | None, tuple[str | None, ...], EventBatch]]:
+        """`(tag, start of the time slot, field values as text, events)` per key, in order of appearance.
+
+        Where all events share one key, the batch of the answer is `batch` itself.
+        """

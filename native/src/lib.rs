@@ -6,6 +6,7 @@ pub mod event;
 pub mod msgpack;
 pub mod options;
 pub mod parser;
+pub mod partition;
 pub mod python;
 pub mod time;
 
@@ -18,4 +19,6 @@ mod _native {
     use crate::compiled::{CompiledFormatter, CompiledParser};
     #[pymodule_export]
     use crate::event::{EventBatch, EventIterator, EventStream};
+    #[pymodule_export]
+    use crate::partition::Partitioner;
 }
