@@ -1,0 +1,201 @@
+"""What is wrong with a configuration: collected with places, shown like a compiler shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+from forwarder.api.errors import ConfigError
+from forwarder.config.element import Element, Position
+from forwarder.config.secrets import mask_text
+
+Severity = Literal["error", "warning", "note"]
+
+
+class ConfigSyntaxError(ConfigError):
+    """A text that is no configuration. `position` says where."""
+
+    def __init__(self, message: str, position: Position) -> None:
+        super().__init__(message)
+        self.position = position
+
+    def __str__(self) -> str:
+        return f"{self.position}: {self.message}"
+
+
+class InvalidConfiguration(ConfigError):  # noqa: N818 - names the state, as users read it
+    """Raised once, with everything that was found."""
+
+    def __init__(self, diagnostics: Diagnostics) -> None:
+        super().__init__(diagnostics.render(("error",)))
+        self.diagnostics = diagnostics
+
+
+class Diagnostic(NamedTuple):
+    """One finding. `hint` is advice, `section` the path of titles, `param` the name at fault.
+
+    `secret`: the source line holds a secret, so it is shown without its value.
+    """
+
+    severity: Severity
+    message: str
+    position: Position | None = None
+    section: str = ""
+    param: str | None = None
+    hint: str = ""
+    secret: bool = False
+
+    def render(self) -> str:
+        """Message, place, source line with a caret, advice. Secrets in the source line are masked."""
+        lines = [f"{self.severity}: {self.message}"]
+        if self.position is not None:
+            where = f"  --> {self.position}"
+            if self.section:
+                where += f" in {self.section}"
+            lines.append(where)
+            text = self.position.source.line(self.position.line)
+            if text.strip():
+                number = str(self.position.line)
+                # Tabs stay tabs under the text, so that the caret stands where the reader sees the column.
+                indent = "".join("\t" if char == "\t" else " " for char in text[: self.position.column - 1])
+                lines.append(f" {number} | {mask_text(text, self.param if self.secret else None)}")
+                lines.append(f" {' ' * len(number)} | {indent}^")
+        if self.hint:
+            lines.append(f"  = {self.hint}")
+        return "\n".join(lines)
+
+
+class Diagnostics:
+    """Collects findings of reading, binding and building one configuration.
+
+    `strict` turns doubtful numbers into errors (`<system> strict_config_value true`).
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.items: list[Diagnostic] = []
+        self.strict = strict
+        self._seen: set[tuple[str, str, str]] = set()
+
+    def add(self, item: Diagnostic) -> None:
+        """Adds a finding, once."""
+        key = (item.severity, item.message, str(item.position))
+        if key not in self._seen:
+            self._seen.add(key)
+            self.items.append(item)
+
+    def error(
+        self,
+        message: str,
+        position: Position | None = None,
+        *,
+        section: str = "",
+        param: str | None = None,
+        hint: str = "",
+        secret: bool = False,
+    ) -> None:
+        """Adds something that cannot run."""
+        self.add(Diagnostic("error", message, position, section, param, hint, secret))
+
+    def warning(
+        self,
+        message: str,
+        position: Position | None = None,
+        *,
+        section: str = "",
+        param: str | None = None,
+        hint: str = "",
+        secret: bool = False,
+    ) -> None:
+        """Adds something that runs, but hardly as meant."""
+        self.add(Diagnostic("warning", message, position, section, param, hint, secret))
+
+    def note(
+        self,
+        message: str,
+        position: Position | None = None,
+        *,
+        section: str = "",
+        param: str | None = None,
+        hint: str = "",
+        secret: bool = False,
+    ) -> None:
+        """Adds something worth knowing that needs no action."""
+        self.add(Diagnostic("note", message, position, section, param, hint, secret))
+
+    @property
+    def errors(self) -> list[Diagnostic]:
+        """The findings that forbid a start."""
+        return [item for item in self.items if item.severity == "error"]
+
+    @property
+    def warnings(self) -> list[Diagnostic]:
+        """The findings that do not."""
+        return [item for item in self.items if item.severity == "warning"]
+
+    def exception(self, error: ConfigError, element: Element | None = None) -> None:
+        """Adds a ConfigError raised for `element`, at the line of the parameter that it names."""
+        if isinstance(error, InvalidConfiguration):
+            for item in error.diagnostics.items:
+                self.add(item)
+        elif isinstance(error, ConfigSyntaxError):
+            self.error(error.message, error.position)
+        elif element is None:
+            self.error(error.message)
+        else:
+            self.error(
+                element.hide_secrets(_named(error)),
+                position_of(element, error.param),
+                section=element.title,
+                param=error.param,
+                secret=error.param in element.secrets,
+            )
+
+    @contextmanager
+    def located(self, element: Element) -> Iterator[None]:
+        """Turns a ConfigError of the body (a plugin's `configure`) into a finding at `element`."""
+        try:
+            yield
+        except ConfigError as error:
+            self.exception(error, element)
+
+    def raise_errors(self) -> None:
+        """Raises InvalidConfiguration if there are errors."""
+        if self.errors:
+            raise InvalidConfiguration(self)
+
+    def render(self, severities: tuple[Severity, ...] = ("error", "warning", "note")) -> str:
+        """All findings of these severities, errors first, in the order in which they were found."""
+        order = ("error", "warning", "note")
+        return "\n\n".join(
+            item.render()
+            for severity in order
+            if severity in severities
+            for item in self.items
+            if item.severity == severity
+        )
+
+
+def position_of(element: Element, param: str | None) -> Position:
+    """Where a message about `param` of `element` points: its line, a section of that name, or the tag."""
+    if param is not None:
+        if param in element.params:
+            return element.params[param].position
+        for child in element.elements:
+            if child.name == param:
+                return child.position
+    return element.position
+
+
+def nearest(word: str, candidates: list[str]) -> str | None:
+    """The candidate that was probably meant, if any."""
+    import difflib  # noqa: PLC0415 - only for messages: start-up does not pay for it
+
+    found = difflib.get_close_matches(word, candidates, 1, 0.6)
+    return found[0] if found else None
+
+
+def _named(error: ConfigError) -> str:
+    if error.param is None or error.param in error.message:
+        return error.message
+    return f"{error.param}: {error.message}"

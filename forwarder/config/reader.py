@@ -1,0 +1,146 @@
+"""Reading configuration files: `load`, `parse_text`, and `@include`."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from forwarder.api.errors import ConfigError
+from forwarder.config.diagnostics import ConfigSyntaxError, Diagnostics
+from forwarder.config.element import Element, Source
+from forwarder.config.embedded import Embedded
+from forwarder.config.syntax import V1Parser
+
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_BACKUP: Final = re.compile(r"[._](?:bak|old|backup|orig|prev|conf|tmp|temp|debug|wip)\.conf$")
+_BRACES: Final = re.compile(r"\{([^{}]*)\}")
+_MAX_GLOBS: Final = 1000
+
+
+def load(
+    path: str,
+    diagnostics: Diagnostics | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    worker_id: int = 0,
+) -> Element:
+    """Reads a configuration file and all that it includes.
+
+    Args:
+        path: the file. diagnostics: takes the warnings. env: for embedded code, default `os.environ`.
+
+    Raises:
+        ConfigError: no such file, or (ConfigSyntaxError, with a position) no configuration.
+    """
+    return parse_text(read_text(path), path, diagnostics, env=env, worker_id=worker_id)
+
+
+def parse_text(
+    text: str, path: str = "<text>", diagnostics: Diagnostics | None = None, *,
+    env: Mapping[str, str] | None = None, worker_id: int = 0,
+) -> Element:  # fmt: skip
+    """Reads a configuration from `text`; includes are relative to the folder of `path`.
+
+    Raises:
+        ConfigSyntaxError: the text is no configuration.
+    """
+    reader = _Reader(Diagnostics() if diagnostics is None else diagnostics, Embedded(env, worker_id))
+    source = Source(path, text)
+    root = Element("ROOT", "", source.position(0))
+    reader.read(source, root, (os.path.realpath(path),))
+    return root
+
+
+def read_text(path: str) -> str:
+    """A file's text.
+
+    Raises:
+        ConfigError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration file {path}: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in the name
+        raise ConfigError(f"cannot read configuration file {path!r}: {error}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: configuration file is not UTF-8 (byte {error.start})") from error
+
+
+class _Reader:
+    """Follows includes. `chain`: the files being read, to find cycles."""
+
+    def __init__(self, diagnostics: Diagnostics, embedded: Embedded) -> None:
+        self.diagnostics = diagnostics
+        self.embedded = embedded
+
+    def read(self, source: Source, into: Element, chain: tuple[str, ...]) -> None:
+        def include(parser: V1Parser, element: Element, target: str, offset: int) -> None:
+            self.include(parser, element, target, offset, chain)
+
+        V1Parser(source, self.embedded, self.diagnostics, include).body(into, top=True)
+
+    def include(
+        self, parser: V1Parser, element: Element, target: str, offset: int, chain: tuple[str, ...]
+    ) -> None:
+        folder = os.path.dirname(os.path.abspath(parser.source.path))
+        position = parser.source.position(offset)
+        scheme = _SCHEME.match(target)
+        if scheme is not None and scheme[1] != "file":
+            raise parser.error(f"@include of {scheme[1]} addresses is not supported: {target}", offset)
+        from urllib.parse import unquote_plus  # noqa: PLC0415 - most configurations include nothing
+
+        # Fluentd reads the target as a URI: %20 and '+' are blanks.
+        path = unquote_plus(re.sub(r"^file:(?://[^/]*)?", "", target))
+        pattern = path if path.startswith("/") else os.path.join(folder, path)
+        entries = _matches(pattern)
+        if not entries:
+            self.diagnostics.note(f"@include {target}: no such file, nothing is included", position)
+        for entry in entries:
+            if path.endswith("*.conf") and _BACKUP.search(entry):
+                self.diagnostics.warning(
+                    f"@include {target} also takes {os.path.basename(entry)}, probably a backup", position
+                )
+            real = os.path.realpath(entry)
+            if real in chain:
+                raise parser.error(f"@include cycle: {entry} includes itself", offset)
+            try:
+                source = Source(entry, read_text(entry))
+            except ConfigError as error:
+                raise parser.error(f"@include {target}: {error.message}", offset) from error
+            self.read(source, element, (*chain, real))
+
+
+def _matches(pattern: str) -> list[str]:
+    """The files of a Ruby glob (with `{a,b}`), sorted."""
+    found: set[str] = set()
+    try:
+        for each in _expand(pattern):
+            found.update(os.path.normpath(name) for name in glob.glob(each, recursive=True))
+    except (ValueError, re.error):
+        return []
+    return sorted(found)
+
+
+def _expand(pattern: str) -> list[str]:
+    """The patterns that `{a,b}` stands for."""
+    done: list[str] = []
+    todo = [pattern]
+    while todo and len(done) + len(todo) < _MAX_GLOBS:
+        each = todo.pop()
+        braces = _BRACES.search(each)
+        if braces is None:
+            done.append(each)
+        else:
+            todo.extend(each[: braces.start()] + word + each[braces.end() :] for word in braces[1].split(","))
+    return done + todo
+
+
+__all__ = ["ConfigSyntaxError", "load", "parse_text", "read_text"]

@@ -1,0 +1,163 @@
+"""`<system>`: what concerns the whole process."""
+
+from __future__ import annotations
+
+from forwarder.api.errors import ConfigError
+from forwarder.api.parameters import (
+    Section,
+    boolean,
+    duration,
+    enum,
+    hash_,
+    integer,
+    optional_section,
+    section,
+    size,
+    string,
+)
+from forwarder.config.diagnostics import Diagnostics
+from forwarder.config.element import Element
+
+LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
+_WORKERS = "several workers are not implemented yet; one process does the work"
+_RPC = "the RPC endpoint is not implemented; use signals"
+_COUNTER = "the counter server is not implemented"
+_SOURCE_ONLY = "source-only mode is not implemented"
+
+
+class SystemLog(Section):
+    """`<log>`: the process's own log."""
+
+    path = string("File instead of the standard error stream.", None)
+    format = enum("Layout of a line.", ("text", "json"), "text")
+    time_format = string("strftime format of the time in a line.", "%Y-%m-%d %H:%M:%S %z")
+    rotate_age = string(
+        "daily, weekly, monthly, or how many files are kept.", None, unsupported="let logrotate do it"
+    )
+    rotate_size = size("File size that starts a new file.", None, unsupported="let logrotate do it")
+    forced_stacktrace_level = enum("Level of stack traces.", ("none", *LOG_LEVELS), "none")
+
+
+class CounterServer(Section):
+    """`<counter_server>`: refused."""
+
+    scope = string("Scope.", None, unsupported=_COUNTER)
+    port = integer("Port.", None, unsupported=_COUNTER)
+    bind = string("Address.", None, unsupported=_COUNTER)
+    backup_path = string("File.", None, unsupported=_COUNTER)
+
+    def configure(self) -> None:
+        raise ConfigError(_COUNTER)
+
+
+class CounterClient(Section):
+    """`<counter_client>`: refused."""
+
+    host = string("Server.", None, unsupported=_COUNTER)
+    port = integer("Port.", None, unsupported=_COUNTER)
+    timeout = duration("Time-out of an operation.", None, unsupported=_COUNTER)
+
+    def configure(self) -> None:
+        raise ConfigError(_COUNTER)
+
+
+class Metrics(Section):
+    """`<metrics>`: kept in the process; nothing else exists."""
+
+    labels = hash_("Labels of all metrics.", {}, of="string")
+
+
+class SourceOnlyBuffer(Section):
+    """`<source_only_buffer>`: used by `with_source_only` alone, which is refused; so this does nothing."""
+
+    flush_thread_count = integer("Flush threads.", 1)
+    overflow_action = enum(
+        "What a full buffer does.", ("throw_exception", "block", "drop_oldest_chunk"), "drop_oldest_chunk"
+    )
+    path = string("Folder.", None)
+    flush_interval = duration("Seconds between flushes.", None)
+    chunk_limit_size = size("Size of a chunk.", None)
+    total_limit_size = size("Size of all chunks.", None)
+    compress = enum("Compression of chunks.", ("text", "gzip"), None)
+
+
+class SystemConfig(Section):
+    """Fluentd's `<system>` parameters. Said to do nothing: right as it is, because we have no such thing."""
+
+    workers = integer("Worker processes.", 1, unsupported=_WORKERS)
+    restart_worker_interval = duration(
+        "Pause before a worker is started again. Does nothing with one process.", 0.0
+    )
+    root_dir = string("Folder for what plugins keep.", None)
+    log_level = enum("Lowest level that is logged.", LOG_LEVELS, "info")
+    suppress_repeated_stacktrace = boolean("Log the same stack trace once. Always so.", None)
+    ignore_repeated_log_interval = duration("Seconds in which the same message is logged once.", None)
+    ignore_same_log_interval = duration("Seconds in which an equal message is logged once.", None)
+    emit_error_log_interval = duration("Seconds between two messages about errors of emit.", None)
+    suppress_config_dump = boolean("Do not log the configuration at the start.", None)
+    log_event_verbose = boolean("More detail in the log's own events. Does nothing.", None)
+    without_source = boolean("Start without the sources.", None)
+    with_source_only = boolean("Start the sources only.", None, unsupported=_SOURCE_ONLY)
+    rpc_endpoint = string("Address of the RPC server.", None, unsupported=_RPC)
+    enable_get_dump = boolean("RPC: dump of the configuration.", None, unsupported=_RPC)
+    process_name = string("Name of the process in `ps`.", None)
+    strict_config_value = boolean("Doubtful numbers are errors.", None)
+    enable_msgpack_time_support = boolean("Time objects in MessagePack. Does nothing.", None)
+    disable_shared_socket = boolean(
+        "Do not share sockets between workers. Does nothing with one process.", None
+    )
+    enable_input_metrics = boolean("Count events of inputs. Always so.", True)
+    enable_size_metrics = boolean("Count bytes of events.", None)
+    enable_jit = boolean("Ruby's JIT. Does nothing.", False)
+    file_permission = string("Mode of files, octal.", None)
+    dir_permission = string("Mode of folders, octal.", None)
+    config_include_dir = string(
+        "Folder of configurations that are always included.", None, unsupported="use @include"
+    )
+    umask = string("The process's umask, octal.", None)
+    log = section(SystemLog, "The process's own log.")
+    counter_server = optional_section(CounterServer, "Counter server.")
+    counter_client = optional_section(CounterClient, "Counter client.")
+    metrics = optional_section(Metrics, "Where metrics are kept.")
+    source_only_buffer = section(SourceOnlyBuffer, "Buffer of source-only mode.")
+
+    def configure(self) -> None:
+        for name in ("file_permission", "dir_permission", "umask"):
+            text: str | None = getattr(self, name)
+            if text is not None and (not text or any(digit not in "01234567" for digit in text)):
+                raise ConfigError(
+                    f"{name}: expected an octal mode such as 0644, but got {text!r}", param=name
+                )
+
+    def mode(self, name: str) -> int | None:
+        """`file_permission`, `dir_permission` or `umask` as a number."""
+        text: str | None = getattr(self, name)
+        return None if text is None else int(text, 8)
+
+
+def read_system(root: Element, diagnostics: Diagnostics) -> SystemConfig:
+    """The bound `<system>` section, or its defaults; sets `diagnostics.strict`."""
+    from forwarder.config.bind import bind_configured  # noqa: PLC0415 - bind and system know each other
+
+    found = root.children("system")
+    if len(found) > 1:
+        diagnostics.error(
+            "<system> is duplicated: it may stand once", found[1].position,
+            hint=f"the first one is in {found[0].file}:{found[0].line}",
+        )  # fmt: skip
+    element = found[0] if found else Element("system", "", root.position, synthetic=True)
+    if (element.get("strict_config_value") or "").lower() in ("true", "yes"):
+        diagnostics.strict = True
+    config = SystemConfig()
+    for metrics in element.children("metrics"):
+        kind = metrics.get("@type")
+        if kind not in (None, "local"):
+            diagnostics.error(
+                f"metrics of type {kind} are not supported", metrics.position, section="<system> > <metrics>"
+            )
+    bind_configured(config, element, _no_plugins, diagnostics)
+    return config
+
+
+def _no_plugins(kind: str, type_name: str, element: Element) -> None:
+    raise ConfigError(f"<system> has no {kind} plugins")
