@@ -3,12 +3,16 @@
 pub mod accessor;
 pub mod compiled;
 pub mod event;
+pub mod framer;
+pub mod ingest;
 pub mod msgpack;
 pub mod options;
 pub mod parser;
 pub mod partition;
 pub mod python;
+pub mod sockaddr;
 pub mod time;
+pub mod udp;
 
 use pyo3::prelude::*;
 

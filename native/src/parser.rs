@@ -16,6 +16,8 @@ pub enum Mismatch {
     InvalidTime,
     /// Text that matches but breaks a limit (nesting, size).
     Limit,
+    /// A parser written in Python raised an exception.
+    Failed,
 }
 
 impl Mismatch {
@@ -27,6 +29,7 @@ impl Mismatch {
             Mismatch::MatchLimit => "match_limit",
             Mismatch::InvalidTime => "invalid_time",
             Mismatch::Limit => "limit",
+            Mismatch::Failed => "parser_error",
         }
     }
 }

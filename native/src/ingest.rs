@@ -1,0 +1,802 @@
+//! From received messages to a batch: parse, choose the tag, add the sender's fields, book what failed.
+//!
+//! An [`Ingest`] is the immutable rule of one input; a [`Sink`] is the batch that is being filled and all
+//! working memory; a [`Filling`] is the two together with an open parser session. Nothing is allocated per
+//! event. Events without a time get the time at which their batch was received (one clock read per batch).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::event::Batch;
+use crate::msgpack::{self, Token};
+use crate::parser::{Events, Item, Parser, Session};
+use crate::sockaddr::HostNames;
+
+/// Facility names by number, as Fluentd's in_syslog writes them.
+const FACILITIES: [&str; 24] = [
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
+    "ntp", "audit", "alert", "at", "local0", "local1", "local2", "local3", "local4", "local5", "local6",
+    "local7",
+];
+/// Severity names by number.
+const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"];
+/// Priorities with a facility; beyond them the facility is empty.
+const PRIORITIES: usize = 192;
+/// The slot of the tag for unmatched lines.
+const UNMATCHED: usize = PRIORITIES + 8;
+/// How much of a failed message is kept as its sample.
+const SAMPLE: usize = 512;
+
+/// What an input wants of its messages.
+#[derive(Default)]
+pub struct Rule {
+    /// The tag, or for syslog the tag's prefix.
+    pub tag: String,
+    /// Tag by priority: `tag.facility.severity`.
+    pub syslog: bool,
+    /// The parser takes the priority off and leaves it as field `pri`; else `<PRI>` is taken off before it.
+    pub with_priority: bool,
+    /// Field for the severity's name.
+    pub severity_key: Option<String>,
+    /// Field for the facility's name.
+    pub facility_key: Option<String>,
+    /// Field for the sender's address.
+    pub source_address_key: Option<String>,
+    /// Field for the sender's host name.
+    pub source_hostname_key: Option<String>,
+    /// Take one line end off the message.
+    pub chomp: bool,
+    /// Lines that do not parse become events `tag.unmatched`.
+    pub emit_unmatched_lines: bool,
+    /// Field whose value becomes the tag.
+    pub tag_key: Option<String>,
+    /// Leave that field in the record.
+    pub keep_tag_key: bool,
+}
+
+/// A compiled [`Rule`] with its parser.
+pub struct Ingest {
+    parser: Arc<dyn Parser>,
+    rule: Rule,
+    estimate: bool,
+    /// The parser is Python code: hold the interpreter while a batch is parsed.
+    pub python: bool,
+    tags: Vec<Arc<str>>,
+    severities: Vec<Vec<u8>>,
+    facilities: Vec<Vec<u8>>,
+    adds_fields: bool,
+}
+
+/// Messages of one kind that gave no event, or something else worth a line in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    /// The ledger's word.
+    pub reason: &'static str,
+    /// How many.
+    pub count: usize,
+    /// The start of the first one.
+    pub sample: Vec<u8>,
+}
+
+fn tally(list: &mut Vec<Tally>, reason: &'static str, sample: &[u8]) {
+    match list.iter_mut().find(|known| known.reason == reason) {
+        Some(known) => known.count += 1,
+        None => list.push(Tally { reason, count: 1, sample: sample[..sample.len().min(SAMPLE)].to_vec() }),
+    }
+}
+
+/// What has been taken in since the last [`Sink::take`].
+#[derive(Default)]
+pub struct Taken {
+    /// The events.
+    pub batch: Batch,
+    /// Messages that gave none, by reason.
+    pub failures: Vec<Tally>,
+    /// What else happened (nothing of it is a lost event that is not in `failures`).
+    pub notices: Vec<Tally>,
+}
+
+impl Taken {
+    /// Events and failed messages.
+    #[must_use]
+    pub fn received(&self) -> usize {
+        self.batch.count + self.failures.iter().map(|failure| failure.count).sum::<usize>()
+    }
+}
+
+/// The batch that is being filled, and working memory.
+#[derive(Default)]
+pub struct Sink {
+    taken: Taken,
+    slots: Vec<u32>,
+    dynamic: HashMap<Arc<str>, u32>,
+    events: Events,
+    source: Source,
+    last_len: usize,
+}
+
+/// The sender's fields as MessagePack values; kept from message to message.
+#[derive(Default)]
+struct Source {
+    ip: Option<IpAddr>,
+    address: Vec<u8>,
+    hostname: Vec<u8>,
+    names: HostNames,
+}
+
+impl Sink {
+    /// Gives what was filled in and starts anew.
+    pub fn take(&mut self) -> Taken {
+        self.slots.fill(u32::MAX);
+        self.dynamic.clear();
+        self.source.ip = None; // so that host names are asked for anew when they are old
+        self.last_len = self.taken.batch.data.len();
+        std::mem::take(&mut self.taken)
+    }
+
+    /// Whether there is nothing to take.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.taken.batch.count == 0 && self.taken.failures.is_empty() && self.taken.notices.is_empty()
+    }
+
+    /// Events and failures so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.taken.received()
+    }
+
+    /// Bytes of the events so far.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.taken.batch.data.len()
+    }
+
+    /// Books something for the log that is no lost event.
+    pub fn notice(&mut self, reason: &'static str, sample: &[u8]) {
+        tally(&mut self.taken.notices, reason, sample);
+    }
+
+    /// Books a message that gives no event.
+    pub fn fail(&mut self, reason: &'static str, sample: &[u8]) {
+        tally(&mut self.taken.failures, reason, sample);
+    }
+}
+
+fn text_value(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 3);
+    msgpack::write_str(&mut out, text.as_bytes());
+    out
+}
+
+impl Ingest {
+    /// Compiles `rule`.
+    #[must_use]
+    pub fn new(parser: Arc<dyn Parser>, python: bool, rule: Rule) -> Self {
+        let mut tags: Vec<Arc<str>> = Vec::new();
+        if rule.syslog {
+            for priority in 0..UNMATCHED {
+                let facility = FACILITIES.get(priority >> 3).unwrap_or(&"");
+                tags.push(format!("{}.{facility}.{}", rule.tag, SEVERITIES[priority & 7]).into());
+            }
+            tags.push(format!("{}.unmatched", rule.tag).into());
+        } else {
+            tags.push(rule.tag.as_str().into());
+        }
+        let mut facilities: Vec<_> = FACILITIES.iter().map(|name| text_value(name)).collect();
+        facilities.push(vec![0xc0]);
+        let keys =
+            [&rule.severity_key, &rule.facility_key, &rule.source_address_key, &rule.source_hostname_key];
+        Ingest {
+            adds_fields: keys.iter().any(|key| key.is_some()) || rule.tag_key.is_some(),
+            estimate: parser.estimate_current_event(),
+            parser,
+            python,
+            tags,
+            severities: SEVERITIES.iter().map(|name| text_value(name)).collect(),
+            facilities,
+            rule,
+        }
+    }
+
+    /// Whether messages must come with their sender's address.
+    #[must_use]
+    pub fn needs_source(&self) -> bool {
+        self.rule.source_address_key.is_some() || self.rule.source_hostname_key.is_some()
+    }
+
+    /// Opens a parser session that fills `sink`. `now_ns` is given to events without a time.
+    #[must_use]
+    pub fn open<'a>(&'a self, sink: &'a mut Sink, now_ns: i64) -> Filling<'a> {
+        if sink.slots.len() != self.tags.len() {
+            sink.slots = vec![u32::MAX; self.tags.len()];
+        }
+        if sink.taken.batch.data.capacity() == 0 {
+            sink.taken.batch.data.reserve(sink.last_len + sink.last_len / 8);
+        }
+        Filling { ingest: self, session: self.parser.session(), sink, now_ns }
+    }
+}
+
+/// An open session over a [`Sink`].
+pub struct Filling<'a> {
+    ingest: &'a Ingest,
+    session: Box<dyn Session + 'a>,
+    /// The batch.
+    pub sink: &'a mut Sink,
+    now_ns: i64,
+}
+
+impl Filling<'_> {
+    /// Takes one message. `ip` is its sender, where [`Ingest::needs_source`].
+    #[inline]
+    pub fn message(&mut self, data: &[u8], ip: Option<IpAddr>) {
+        let rule = &self.ingest.rule;
+        let data = if rule.chomp { chomp(data) } else { data };
+        if let Some(ip) = ip
+            && self.sink.source.ip != Some(ip)
+        {
+            self.set_source(ip);
+        }
+        let mut priority = None;
+        let mut text = data;
+        if rule.syslog && !rule.with_priority {
+            match strip_priority(data) {
+                Some((number, rest)) => {
+                    priority = Some(number);
+                    text = rest;
+                }
+                None => return self.failed("no_priority", data),
+            }
+        }
+        let mut events = std::mem::take(&mut self.sink.events);
+        events.clear();
+        match self.session.parse(text, &mut events) {
+            Err(why) => self.failed(why.reason(), data),
+            Ok(()) => {
+                for item in &events.items {
+                    self.item(&events.fields[item.start..item.end], item, priority, data);
+                }
+            }
+        }
+        self.sink.events = events;
+    }
+
+    #[inline]
+    fn item(&mut self, fields: &[u8], item: &Item, stripped: Option<u64>, data: &[u8]) {
+        let time_ns = match item.time_ns {
+            Some(time_ns) => time_ns,
+            None if self.ingest.estimate => self.now_ns,
+            None => return self.failed("no_time", data),
+        };
+        if !self.ingest.rule.syslog {
+            if self.ingest.adds_fields {
+                return self.edited(fields, &[], item.pairs as usize, time_ns, 0);
+            }
+            return self.plain(fields, &[], item.pairs as usize, time_ns, 0);
+        }
+        // the parser's own `pri` is not part of the record
+        let mut pairs = item.pairs as usize;
+        let (mut before, mut after) = (fields, &[][..]);
+        let mut priority = stripped.or(item.priority.map(u64::from));
+        if self.ingest.rule.with_priority
+            && let Some((start, end, number)) = find_priority(fields, pairs)
+        {
+            priority = priority.or(number);
+            pairs -= 1;
+            (before, after) = (&fields[..start], &fields[end..]);
+        }
+        let Some(priority) = priority else {
+            return self.failed("no_priority", data);
+        };
+        let slot = if priority < PRIORITIES as u64 {
+            priority as usize
+        } else {
+            PRIORITIES + (priority & 7) as usize
+        };
+        if self.ingest.adds_fields {
+            self.edited(before, after, pairs, time_ns, slot);
+        } else {
+            self.plain(before, after, pairs, time_ns, slot);
+        }
+    }
+
+    #[inline]
+    fn slot(&mut self, slot: usize) -> u32 {
+        let known = self.sink.slots[slot];
+        if known != u32::MAX {
+            return known;
+        }
+        let tags = &mut self.sink.taken.batch.tags;
+        tags.push(Arc::clone(&self.ingest.tags[slot]));
+        self.sink.slots[slot] = (tags.len() - 1) as u32;
+        self.sink.slots[slot]
+    }
+
+    /// The record as parsed.
+    #[inline]
+    fn plain(&mut self, before: &[u8], after: &[u8], pairs: usize, time_ns: i64, slot: usize) {
+        let tag = self.slot(slot);
+        let batch = &mut self.sink.taken.batch;
+        let start = batch.data.len();
+        msgpack::write_entry_start(&mut batch.data, time_ns);
+        msgpack::write_map_header(&mut batch.data, pairs);
+        batch.data.extend_from_slice(before);
+        batch.data.extend_from_slice(after);
+        let len = batch.data.len() - start;
+        batch.book(tag, len);
+    }
+
+    /// The record with fields of the input's own. A field that the record has already gets the new value
+    /// in its place, as in a Ruby Hash.
+    fn edited(&mut self, before: &[u8], after: &[u8], pairs: usize, time_ns: i64, slot: usize) {
+        let rule = &self.ingest.rule;
+        let (mut removed, mut dynamic) = (None, None);
+        if let Some(key) = &rule.tag_key
+            && let Some(value) = find_value(before, after, key.as_bytes())
+        {
+            dynamic = Some(tag_text(value));
+            removed = (!rule.keep_tag_key).then_some(key.as_bytes());
+        }
+        let tag = match dynamic {
+            None => self.slot(slot),
+            Some(tag) => self.dynamic(&tag),
+        };
+        let (severity, facility) = (slot & 7, (slot >> 3).min(FACILITIES.len()));
+        let source = &self.sink.source;
+        let mut sets = Sets::default();
+        sets.set(&rule.severity_key, &self.ingest.severities[severity]);
+        sets.set(&rule.facility_key, &self.ingest.facilities[facility]);
+        sets.set(&rule.source_address_key, &source.address);
+        sets.set(&rule.source_hostname_key, &source.hostname);
+
+        let batch = &mut self.sink.taken.batch;
+        let start = batch.data.len();
+        msgpack::write_entry_start(&mut batch.data, time_ns);
+        write_edited(&mut batch.data, [before, after], pairs, sets, removed);
+        let len = batch.data.len() - start;
+        batch.book(tag, len);
+    }
+
+    fn dynamic(&mut self, tag: &str) -> u32 {
+        if let Some(index) = self.sink.dynamic.get(tag) {
+            return *index;
+        }
+        let tag: Arc<str> = tag.into();
+        let batch = &mut self.sink.taken.batch;
+        let index = batch.tag_index(&tag);
+        if *tag == *self.ingest.tags[0] {
+            self.sink.slots[0] = index;
+        }
+        self.sink.dynamic.insert(tag, index);
+        index
+    }
+
+    #[cold]
+    fn set_source(&mut self, ip: IpAddr) {
+        let source = &mut self.sink.source;
+        source.ip = Some(ip);
+        source.address.clear();
+        source.hostname.clear();
+        if self.ingest.rule.source_address_key.is_some() {
+            msgpack::write_str(&mut source.address, ip.to_string().as_bytes());
+        }
+        if self.ingest.rule.source_hostname_key.is_some() {
+            msgpack::write_str(&mut source.hostname, source.names.get(ip).as_bytes());
+        }
+    }
+
+    #[cold]
+    fn failed(&mut self, reason: &'static str, data: &[u8]) {
+        if !(self.ingest.rule.emit_unmatched_lines && self.ingest.rule.syslog) {
+            return self.sink.fail(reason, data);
+        }
+        self.sink.notice(reason, data);
+        let tag = self.slot(UNMATCHED);
+        let rule = &self.ingest.rule;
+        let mut sets = Sets::default();
+        sets.set(&rule.source_address_key, &self.sink.source.address);
+        sets.set(&rule.source_hostname_key, &self.sink.source.hostname);
+        let mut body = Vec::with_capacity(data.len() + 32);
+        msgpack::write_str(&mut body, b"unmatched_line");
+        msgpack::write_text(&mut body, data, false);
+        let batch = &mut self.sink.taken.batch;
+        let start = batch.data.len();
+        msgpack::write_entry_start(&mut batch.data, self.now_ns);
+        write_edited(&mut batch.data, [&body, &[]], 1, sets, None);
+        let len = batch.data.len() - start;
+        batch.book(tag, len);
+    }
+}
+
+/// Up to four fields to set: key and MessagePack value.
+#[derive(Default)]
+struct Sets<'a> {
+    list: [(&'a [u8], &'a [u8]); 4],
+    used: usize,
+}
+
+impl<'a> Sets<'a> {
+    /// A later field of the same name wins. A value that is not known (empty) is not set.
+    fn set(&mut self, key: &'a Option<String>, value: &'a [u8]) {
+        let Some(key) = key else { return };
+        if value.is_empty() {
+            return;
+        }
+        let key = key.as_bytes();
+        let known = self.list[..self.used].iter().position(|(name, _)| *name == key);
+        let at = known.unwrap_or(self.used);
+        self.list[at] = (key, value);
+        self.used = self.used.max(at + 1);
+    }
+
+    fn position(&self, key: &[u8]) -> Option<usize> {
+        self.list[..self.used].iter().position(|(name, _)| *name == key)
+    }
+}
+
+/// Calls `each` with key (empty where it is no string), key start, value start and value end of all pairs.
+fn walk<'a>(body: &'a [u8], mut each: impl FnMut(&'a [u8], usize, usize, usize) -> bool) {
+    let mut pos = 0;
+    while pos < body.len() {
+        let start = pos;
+        let key = match msgpack::read_token(body, &mut pos) {
+            Ok(Token::Str(key) | Token::Bin(key)) => key,
+            Ok(Token::Array(_) | Token::Map(_)) => {
+                pos = start;
+                if msgpack::skip_value(body, &mut pos).is_err() {
+                    return;
+                }
+                &[]
+            }
+            Ok(_) => &[],
+            Err(_) => return,
+        };
+        let value = pos;
+        if msgpack::skip_value(body, &mut pos).is_err() || !each(key, start, value, pos) {
+            return;
+        }
+    }
+}
+
+fn write_edited(out: &mut Vec<u8>, parts: [&[u8]; 2], pairs: usize, sets: Sets<'_>, removed: Option<&[u8]>) {
+    let mut replaced = [false; 4];
+    let mut touched = false;
+    let mut left = pairs;
+    for part in parts {
+        walk(part, |key, _, _, _| {
+            if removed == Some(key) {
+                left -= 1;
+                touched = true;
+            } else if let Some(at) = sets.position(key) {
+                replaced[at] = true;
+                touched = true;
+            }
+            true
+        });
+    }
+    let added = replaced[..sets.used].iter().filter(|done| !**done).count();
+    msgpack::write_map_header(out, left + added);
+    for part in parts {
+        if !touched {
+            out.extend_from_slice(part);
+            continue;
+        }
+        walk(part, |key, start, value, end| {
+            if removed == Some(key) {
+                return true;
+            }
+            match sets.position(key) {
+                Some(at) => {
+                    out.extend_from_slice(&part[start..value]);
+                    out.extend_from_slice(sets.list[at].1);
+                }
+                None => out.extend_from_slice(&part[start..end]),
+            }
+            true
+        });
+    }
+    for (at, (key, value)) in sets.list[..sets.used].iter().enumerate() {
+        if !replaced[at] {
+            msgpack::write_str(out, key);
+            out.extend_from_slice(value);
+        }
+    }
+}
+
+fn find_value<'a>(before: &'a [u8], after: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    let mut found = None;
+    for part in [before, after] {
+        walk(part, |key, _, value, end| {
+            if key == wanted {
+                found = Some(&part[value..end]);
+            }
+            found.is_none()
+        });
+    }
+    found
+}
+
+/// The pair `pri` of a record: where it starts and ends, and its number. Usually the first or second pair.
+fn find_priority(fields: &[u8], pairs: usize) -> Option<(usize, usize, Option<u64>)> {
+    if pairs == 0 {
+        return None;
+    }
+    let mut found = None;
+    walk(fields, |key, start, value, end| {
+        if key != b"pri" {
+            return true;
+        }
+        let number = match msgpack::read_token(&fields[value..end], &mut 0) {
+            Ok(Token::Uint(number)) => Some(number),
+            _ => None,
+        };
+        found = Some((start, end, number));
+        false
+    });
+    found
+}
+
+/// A value as Ruby's `to_s` writes it, for a tag.
+fn tag_text(value: &[u8]) -> String {
+    match msgpack::read_token(value, &mut 0) {
+        Ok(Token::Str(text) | Token::Bin(text)) => String::from_utf8_lossy(text).into_owned(),
+        Ok(Token::Uint(number)) => number.to_string(),
+        Ok(Token::Int(number)) => number.to_string(),
+        Ok(Token::Bool(flag)) => flag.to_string(),
+        Ok(Token::Float(number)) => format!("{number:?}"),
+        _ => String::new(),
+    }
+}
+
+/// Takes one line end off, as Ruby's `chomp` does.
+#[must_use]
+pub fn chomp(data: &[u8]) -> &[u8] {
+    match data {
+        [rest @ .., b'\r', b'\n'] | [rest @ .., b'\n' | b'\r'] => rest,
+        _ => data,
+    }
+}
+
+/// `<PRI>` at the start of a line and the rest of that line, as Fluentd's in_syslog searches it:
+/// `/^<([0-9]+)>(.*)/`. A number too large for what follows keeps its severity and has no facility.
+#[must_use]
+pub fn strip_priority(data: &[u8]) -> Option<(u64, &[u8])> {
+    let mut line = data;
+    loop {
+        let end = memchr::memchr(b'\n', line);
+        let this = &line[..end.unwrap_or(line.len())];
+        if this.first() == Some(&b'<') {
+            let digits = this[1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if digits > 0 && this.get(digits + 1) == Some(&b'>') {
+                // 1000 is a multiple of 8: the last three digits say the severity
+                let number = this[1..=digits].iter().fold(0_u64, |sum, digit| {
+                    let sum = sum * 10 + u64::from(digit - b'0');
+                    if sum >= 1_000_000 { 1000 + sum % 1000 } else { sum }
+                });
+                return Some((number, &this[digits + 2..]));
+            }
+        }
+        line = &line[end? + 1..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::msgpack::Entries;
+    use crate::parser::Mismatch;
+
+    /// "k=v,k=v" with an optional "@SECONDS " before it; "!" does not match.
+    struct Pairs {
+        estimate: bool,
+    }
+
+    impl Parser for Pairs {
+        fn session(&self) -> Box<dyn Session + '_> {
+            Box::new(Pairs { estimate: self.estimate })
+        }
+        fn estimate_current_event(&self) -> bool {
+            self.estimate
+        }
+    }
+
+    impl Session for Pairs {
+        fn parse(&mut self, text: &[u8], out: &mut Events) -> Result<(), Mismatch> {
+            let text = std::str::from_utf8(text).map_err(|_| Mismatch::NoMatch)?;
+            if text.starts_with('!') {
+                return Err(Mismatch::NoMatch);
+            }
+            for event in text.split(';') {
+                let (time, rest) = match event.strip_prefix('@').and_then(|rest| rest.split_once(' ')) {
+                    Some((time, rest)) => (time.parse::<i64>().ok().map(|s| s * 1_000_000_000), rest),
+                    None => (None, event),
+                };
+                let start = out.fields.len();
+                let mut pairs = 0;
+                for (key, value) in rest.split(',').filter_map(|pair| pair.split_once('=')) {
+                    msgpack::write_str(&mut out.fields, key.as_bytes());
+                    match value.parse::<u64>() {
+                        Ok(number) => msgpack::write_uint(&mut out.fields, number),
+                        Err(_) => msgpack::write_str(&mut out.fields, value.as_bytes()),
+                    }
+                    pairs += 1;
+                }
+                out.push(start, pairs, time);
+            }
+            Ok(())
+        }
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    fn show(value: &[u8]) -> String {
+        match msgpack::read_token(value, &mut 0).unwrap() {
+            Token::Str(text) => String::from_utf8(text.to_vec()).unwrap(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn run(rule: Rule, messages: &[&str]) -> (Vec<(String, i64, String)>, Taken) {
+        run_with(Pairs { estimate: true }, rule, messages)
+    }
+
+    fn run_with(parser: Pairs, rule: Rule, messages: &[&str]) -> (Vec<(String, i64, String)>, Taken) {
+        let ingest = Ingest::new(Arc::new(parser), false, rule);
+        let mut sink = Sink::default();
+        let mut filling = ingest.open(&mut sink, 7_000_000_000);
+        let ip = "10.0.0.9".parse().unwrap();
+        for message in messages {
+            filling.message(message.as_bytes(), ingest.needs_source().then_some(ip));
+        }
+        drop(filling);
+        let taken = sink.take();
+        assert!(sink.is_empty());
+        let mut events = vec![];
+        for (run, bytes) in taken.batch.iter_runs() {
+            let before = events.len();
+            for entry in Entries::new(bytes) {
+                let entry = entry.unwrap();
+                let mut text = vec![];
+                let mut counted = 0;
+                walk(entry.body, |key, _, value, end| {
+                    let key = String::from_utf8(key.to_vec()).unwrap();
+                    text.push(format!("{key}={}", show(&entry.body[value..end])));
+                    counted += 1;
+                    true
+                });
+                assert_eq!(counted, entry.pairs);
+                let tag = taken.batch.tags[run.tag as usize].to_string();
+                events.push((tag, entry.time_ns / 1_000_000_000, text.join(",")));
+            }
+            assert_eq!(events.len() - before, run.count as usize);
+        }
+        assert_eq!(events.len(), taken.batch.count);
+        (events, taken)
+    }
+
+    fn event(tag: &str, time: i64, text: &str) -> (String, i64, String) {
+        (tag.to_owned(), time, text.to_owned())
+    }
+
+    #[test]
+    fn one_tag() {
+        let rule = Rule { tag: "t".into(), chomp: true, ..Rule::default() };
+        let (events, taken) = run(rule, &["a=x\r\n", "!no", "@5 b=y;c=z", "!again"]);
+        assert_eq!(events, [event("t", 7, "a=x"), event("t", 5, "b=y"), event("t", 7, "c=z")]);
+        assert_eq!(taken.failures, [Tally { reason: "unmatched", count: 2, sample: b"!no".to_vec() }]);
+        assert_eq!(taken.received(), 5);
+    }
+
+    #[test]
+    fn no_time_and_no_estimate_gives_no_event() {
+        let rule = Rule { tag: "t".into(), ..Rule::default() };
+        let (events, taken) = run_with(Pairs { estimate: false }, rule, &["a=x", "@5 b=y"]);
+        assert_eq!(events, [event("t", 5, "b=y")]);
+        assert_eq!(taken.failures[0].reason, "no_time");
+    }
+
+    #[test]
+    fn syslog_priority_is_stripped_before_the_parser() {
+        let rule = Rule { tag: "s".into(), syslog: true, ..Rule::default() };
+        let (events, taken) =
+            run(rule, &["<6>a=b", "<192>a=b", "<1000>a=c\nd=e", "x\n<15>a=d", "<>a=b", "a=b"]);
+        assert_eq!(
+            events,
+            [
+                event("s.kern.info", 7, "a=b"),
+                event("s..emerg", 7, "a=b"),
+                event("s..emerg", 7, "a=c"),
+                event("s.user.debug", 7, "a=d"),
+            ]
+        );
+        assert_eq!(taken.failures, [Tally { reason: "no_priority", count: 2, sample: b"<>a=b".to_vec() }]);
+    }
+
+    #[test]
+    fn syslog_priority_of_the_parser_leaves_the_record() {
+        let rule = Rule {
+            tag: "s".into(),
+            syslog: true,
+            with_priority: true,
+            severity_key: some("sev"),
+            facility_key: some("a"),
+            ..Rule::default()
+        };
+        let (events, taken) = run(rule, &["pri=6,a=b", "a=b,pri=999,c=d", "a=b", "pri=x,a=b"]);
+        assert_eq!(
+            events,
+            [event("s.kern.info", 7, "a=kern,sev=info"), event("s..debug", 7, "a=Nil,c=d,sev=debug"),]
+        );
+        assert_eq!(taken.failures[0].count, 2);
+    }
+
+    #[test]
+    fn unmatched_lines_become_events() {
+        let rule = Rule {
+            tag: "s".into(),
+            syslog: true,
+            emit_unmatched_lines: true,
+            source_address_key: some("from"),
+            ..Rule::default()
+        };
+        let (events, taken) = run(rule, &["nothing", "<6>!no"]);
+        assert_eq!(
+            events,
+            [
+                event("s.unmatched", 7, "unmatched_line=nothing,from=10.0.0.9"),
+                event("s.unmatched", 7, "unmatched_line=<6>!no,from=10.0.0.9"),
+            ]
+        );
+        assert_eq!((taken.failures.len(), taken.notices.len(), taken.received()), (0, 2, 2));
+    }
+
+    #[test]
+    fn added_fields_replace_in_place() {
+        let rule = Rule { tag: "t".into(), source_address_key: some("from"), ..Rule::default() };
+        let (events, _) = run(rule, &["a=1,from=x,b=y", "a=b"]);
+        assert_eq!(
+            events,
+            [event("t", 7, "a=Uint(1),from=10.0.0.9,b=y"), event("t", 7, "a=b,from=10.0.0.9")]
+        );
+    }
+
+    #[test]
+    fn tag_from_a_field() {
+        for (keep, left) in [(false, "b=c"), (true, "k=t.x,b=c")] {
+            let rule = Rule { tag: "t".into(), tag_key: some("k"), keep_tag_key: keep, ..Rule::default() };
+            let (events, _) = run(rule, &["k=t.x,b=c", "a=b", "k=12", "k=t,a=b"]);
+            assert_eq!(events[0], event("t.x", 7, left));
+            assert_eq!(events[1], event("t", 7, "a=b"));
+            assert_eq!(events[2].0, "12");
+            assert_eq!(events[3].0, "t");
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_tag_and_source_is_removed_then_added() {
+        let rule =
+            Rule { tag: "t".into(), tag_key: some("k"), source_address_key: some("k"), ..Rule::default() };
+        assert_eq!(run(rule, &["k=x,b=c"]).0, [event("x", 7, "b=c,k=10.0.0.9")]);
+    }
+
+    #[test]
+    fn chomp_as_ruby() {
+        for (text, wanted) in
+            [("a\n", "a"), ("a\r\n", "a"), ("a\r", "a"), ("a\n\n", "a\n"), ("", ""), ("\n", "")]
+        {
+            assert_eq!(chomp(text.as_bytes()), wanted.as_bytes());
+        }
+    }
+
+    #[test]
+    fn huge_priorities_keep_their_severity() {
+        assert_eq!(strip_priority(b"<99999999999999999999999999999999999999>x").map(|p| p.0 & 7), Some(7));
+        assert!(strip_priority(b"<99999999999999999999999999999999999999>x").is_some_and(|p| p.0 > 191));
+        assert_eq!(strip_priority(b"<1x>"), None);
+        assert_eq!(strip_priority(b""), None);
+    }
+}
