@@ -2,6 +2,7 @@
 
 pub mod accessor;
 pub mod compiled;
+pub mod convert;
 pub mod event;
 pub mod framer;
 pub mod ingest;

@@ -1,0 +1,88 @@
+"""What all parsers of text have in common: Fluentd's common parse parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from forwarder._native import CompiledParser
+from forwarder.api.errors import ConfigError
+from forwarder.api.parameters import array, boolean, duration, enum, expression, hash_, string
+from forwarder.api.plugin import Parser
+
+TIME_TYPES = ("string", "unixtime", "float", "mixed")
+
+
+class CommonParser(Parser):
+    """A parser with Fluentd's common parse parameters.
+
+    A subclass with a native form makes it in `configure`::
+
+        self._compiled = self.compile(_native.json_parser, self.options())
+
+    A subclass that overrides a default declares the parameter again.
+    """
+
+    types = hash_(
+        "Types of fields: `field:integer,other:time:%Y-%m-%d` or a JSON object. Known: string, integer, float, "
+        "bool, time[:timezone][:format], array[:delimiter].",
+        None,
+        of="string",
+    )
+    time_key = string("Field that holds the event's time.", None)
+    time_type = enum("How the time is written: by `time_format`, as whole seconds, or with a fraction.", TIME_TYPES, "string")
+    time_format = string("strptime format of the time, or `%iso8601`. Without it common forms are recognised.", None)
+    time_format_fallbacks = array("Formats tried in order after `time_format`, for `time_type mixed`.", [], of="string")
+    timezone = string("Zone of times that name none: `+09:00`, or a name such as `Asia/Tokyo`.", None)
+    localtime = boolean("Times that name no zone are in the machine's zone.", True)
+    utc = boolean("Times that name no zone are UTC.", False)
+    null_value_pattern = expression("Texts that match become null.", None)
+    null_empty_string = boolean("Empty texts become null.", False)
+    estimate_current_event = boolean("An event without a time gets the present one.", True)
+    keep_time_key = boolean("Leave the time field in the record.", False)
+    timeout = duration(
+        "Longest time for one text. Patterns are bounded by a number of steps (about a tenth of a second) "
+        "whatever this says, so that it only has an effect in Fluentd.",
+        None,
+    )
+
+    def configure(self) -> None:
+        """Checks the time parameters. Raises ConfigError."""
+        super().configure()
+        given = vars(self)  # bound parameters only where the configuration set them, or all of them
+        if given.get("utc") and given.get("localtime") and "localtime" in self.configured:
+            raise ConfigError("both utc and localtime are set, use only one of them", param="localtime")
+        if self.time_type == "mixed" and not self.time_format and not self.time_format_fallbacks:
+            raise ConfigError("time_type mixed needs time_format or time_format_fallbacks", param="time_type")
+
+    def options(self) -> dict[str, Any]:
+        """The common parameters as native `*_parser(...)` functions take them.
+
+        Keys: `types` (field -> type as written), `time_key`, `time_type`, `time_format`,
+        `time_format_fallbacks`, `timezone` (None: the machine's), `keep_time_key`, `null_value_pattern`
+        (as written), `null_empty_string`, `estimate_current_event`.
+        """
+        timezone = self.timezone
+        if timezone is None and (self.utc or not self.localtime):
+            timezone = "UTC"
+        return {
+            "types": self.types or {},
+            "time_key": self.time_key,
+            "time_type": self.time_type,
+            "time_format": self.time_format,
+            "time_format_fallbacks": self.time_format_fallbacks,
+            "timezone": timezone,
+            "keep_time_key": self.keep_time_key,
+            "null_value_pattern": self.null_value_pattern,
+            "null_empty_string": self.null_empty_string,
+            "estimate_current_event": self.estimate_current_event,
+        }
+
+    def compile(self, make: Callable[..., CompiledParser], *arguments: Any) -> CompiledParser:
+        """`make(*arguments)`, where a native ValueError becomes a ConfigError that names the parameter."""
+        try:
+            return make(*arguments)
+        except ValueError as error:
+            message = str(error.args[0]) if error.args else str(error)
+            param = error.args[1] if len(error.args) > 1 else None
+            raise ConfigError(message, param=param) from None

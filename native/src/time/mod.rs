@@ -1,0 +1,219 @@
+//! Event times: parsing them from text by format, zone and fallbacks, and writing them out.
+//!
+//! A [`TimeParser`] is immutable and shared; what one caller remembers from text to text (the last
+//! texts, zone offsets, the present year) is in its [`TimeCache`].
+
+mod calendar;
+mod guess;
+mod iso;
+mod resolve;
+mod strftime;
+mod strptime;
+mod zone;
+
+pub use resolve::TimeCache;
+pub use strftime::TimeFormatter;
+pub use zone::Zone;
+
+use resolve::Resolver;
+use strptime::Program;
+
+/// What `time_type`, `time_format`, `time_format_fallbacks`, `timezone`, `utc` and `localtime` say.
+#[derive(Debug, Clone, Default)]
+pub struct TimeSpec {
+    /// "string" | "unixtime" | "float" | "mixed"; empty counts as "string".
+    pub kind: String,
+    /// strptime format; None: guess as Ruby's Time.parse does (RFC 3339, RFC 2822, common forms).
+    pub format: Option<String>,
+    /// Tried in order after `format` ("mixed").
+    pub fallbacks: Vec<String>,
+    /// "+09:00", "UTC", "America/New_York"; None: the machine's zone.
+    pub zone: Option<String>,
+}
+
+/// How one text form of a time is read.
+enum Way {
+    /// By strptime directives.
+    Format(Program),
+    /// `%iso8601`.
+    Iso,
+    /// No format: the common forms.
+    Guess,
+    /// Whole seconds.
+    Unixtime,
+    /// Seconds with a fraction.
+    Float,
+}
+
+/// A compiled [`TimeSpec`].
+pub struct TimeParser {
+    ways: Vec<Way>,
+    resolver: Resolver,
+    /// One way only, so that a number need not look like one (Ruby's `to_i` on any text).
+    mixed: bool,
+    /// Whether the same text gives the same time for ever (or for the present year).
+    cacheable: bool,
+}
+
+impl TimeParser {
+    /// Compiles.
+    ///
+    /// # Errors
+    /// A message that names the directive or zone that is not known.
+    pub fn new(spec: &TimeSpec) -> Result<Self, String> {
+        let zone = Zone::new(spec.zone.as_deref())?;
+        let mixed = spec.kind == "mixed";
+        let ways = match spec.kind.as_str() {
+            "" | "string" => match &spec.format {
+                Some(format) => vec![Way::text(format)?],
+                None if spec.zone.is_some() => {
+                    return Err("timezone, utc or localtime false need a time_format".to_owned());
+                }
+                None => vec![Way::Guess],
+            },
+            "unixtime" => vec![Way::Unixtime],
+            "float" => vec![Way::Float],
+            "mixed" => {
+                let formats: Vec<&String> = spec.format.iter().chain(&spec.fallbacks).collect();
+                if formats.is_empty() {
+                    return Err("time_type mixed needs time_format or time_format_fallbacks".to_owned());
+                }
+                formats
+                    .into_iter()
+                    .map(|format| match format.as_str() {
+                        "unixtime" => Ok(Way::Unixtime),
+                        "float" => Ok(Way::Float),
+                        _ => Way::text(format),
+                    })
+                    .collect::<Result<_, _>>()?
+            }
+            other => {
+                return Err(format!(
+                    "unknown time_type \"{other}\": expected string, unixtime, float or mixed"
+                ));
+            }
+        };
+        let cacheable = ways.iter().all(|way| match way {
+            Way::Format(program) => program.has_date(),
+            Way::Guess => false,
+            _ => true,
+        });
+        Ok(TimeParser { ways, resolver: Resolver::new(zone), mixed, cacheable })
+    }
+
+    /// Nanoseconds since the epoch; None where `text` does not fit. A text without a year gets the
+    /// present one, as in Fluentd. `cache` must not be shared between parsers.
+    #[must_use]
+    #[inline]
+    pub fn parse(&self, text: &[u8], cache: &mut TimeCache) -> Option<i64> {
+        if self.cacheable
+            && let Some(known) = cache.recall(text)
+        {
+            return Some(known);
+        }
+        self.parse_anew(text, cache)
+    }
+
+    fn parse_anew(&self, text: &[u8], cache: &mut TimeCache) -> Option<i64> {
+        for way in &self.ways {
+            let (time, year_assumed) = match way {
+                Way::Format(program) => match program.run(text) {
+                    Some(fields) => (self.resolver.resolve(&fields, cache), fields.year.is_none()),
+                    None => (None, false),
+                },
+                Way::Iso => (iso::parse(text).and_then(|f| self.resolver.resolve(&f, cache)), false),
+                Way::Guess => (guess::parse(text).and_then(|f| self.resolver.resolve(&f, cache)), true),
+                Way::Unixtime | Way::Float if self.mixed && !looks_numeric(text) => (None, false),
+                Way::Unixtime => (text_to_integer(text).checked_mul(1_000_000_000), false),
+                Way::Float => (seconds_with_fraction(text), false),
+            };
+            if let Some(time) = time {
+                if self.cacheable {
+                    cache.remember(text, time, year_assumed);
+                }
+                return Some(time);
+            }
+        }
+        None
+    }
+
+    /// For a time that is an integer already: None where the kind does not take numbers.
+    #[must_use]
+    pub fn from_integer(&self, seconds: i64) -> Option<i64> {
+        let numeric = self.ways.iter().any(|way| matches!(way, Way::Unixtime | Way::Float));
+        if numeric { seconds.checked_mul(1_000_000_000) } else { None }
+    }
+
+    /// For a time that is a float already: None where the kind does not take numbers.
+    #[must_use]
+    pub fn from_number(&self, seconds: f64) -> Option<i64> {
+        if !seconds.is_finite() || seconds.abs() >= 9.2e9 {
+            return None;
+        }
+        match self.ways.iter().find(|way| matches!(way, Way::Unixtime | Way::Float))? {
+            Way::Unixtime => Some((seconds.trunc() as i64) * 1_000_000_000),
+            // by its shortest decimal form, so that 1700000000.1 gives .1 and not .099999905
+            _ => seconds_with_fraction(format!("{seconds}").as_bytes()),
+        }
+    }
+}
+
+impl Way {
+    fn text(format: &str) -> Result<Way, String> {
+        if format == "%iso8601" { Ok(Way::Iso) } else { Program::new(format).map(Way::Format) }
+    }
+}
+
+/// Ruby's `String#to_i`: white space, a sign, digits with single underscores between them; else 0.
+/// Saturates.
+#[must_use]
+pub fn text_to_integer(text: &[u8]) -> i64 {
+    let digits = text.trim_ascii_start();
+    let (negative, digits) = match digits.first() {
+        Some(b'-') => (true, &digits[1..]),
+        Some(b'+') => (false, &digits[1..]),
+        _ => (false, digits),
+    };
+    let mut value = 0i64;
+    let mut after_digit = false;
+    for byte in digits {
+        match byte {
+            b'0'..=b'9' => {
+                value = value.saturating_mul(10).saturating_sub(i64::from(byte - b'0'));
+                after_digit = true;
+            }
+            b'_' if after_digit => after_digit = false,
+            _ => break,
+        }
+    }
+    if negative { value } else { value.checked_neg().unwrap_or(i64::MAX) }
+}
+
+/// `time_type float`: seconds, a dot, up to nine digits of which more are thrown away.
+fn seconds_with_fraction(text: &[u8]) -> Option<i64> {
+    let mut parts = text.split(|byte| *byte == b'.');
+    let seconds = text_to_integer(parts.next().unwrap_or_default());
+    let mut nanos = 0i64;
+    let mut scale = 100_000_000;
+    for byte in parts.next().unwrap_or_default().iter().take(9) {
+        if !byte.is_ascii_digit() {
+            break;
+        }
+        nanos += i64::from(byte - b'0') * scale;
+        scale /= 10;
+    }
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
+}
+
+/// Whether Ruby's `Float(text)` would take it (time_type mixed tries numbers only then).
+fn looks_numeric(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    std::str::from_utf8(text).is_ok_and(|text| {
+        text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE_".contains(&byte))
+            && text.bytes().next_back().is_some_and(|last| last.is_ascii_digit())
+            && text.replace('_', "").parse::<f64>().is_ok()
+    })
+}
+
+#[cfg(test)]
+mod tests;
