@@ -24,18 +24,26 @@ class CommonParser(Parser):
     """
 
     types = hash_(
-        "Types of fields: `field:integer,other:time:%Y-%m-%d` or a JSON object. Known: string, integer, float, "
-        "bool, time[:timezone][:format], array[:delimiter].",
+        "Types of fields: `field:integer,other:time:%Y-%m-%d` or a JSON object. Known: string, integer, "
+        "float, bool, time[:timezone][:format], array[:delimiter].",
         None,
         of="string",
     )
     time_key = string("Field that holds the event's time.", None)
-    time_type = enum("How the time is written: by `time_format`, as whole seconds, or with a fraction.", TIME_TYPES, "string")
-    time_format = string("strptime format of the time, or `%iso8601`. Without it common forms are recognised.", None)
-    time_format_fallbacks = array("Formats tried in order after `time_format`, for `time_type mixed`.", [], of="string")
+    time_type = enum(
+        "How the time is written: by `time_format`, as whole seconds, or with a fraction.",
+        TIME_TYPES,
+        "string",
+    )
+    time_format = string(
+        "strptime format of the time, or `%iso8601`. Without it common forms are recognised.", None
+    )
+    time_format_fallbacks = array(
+        "Formats tried in order after `time_format`, for `time_type mixed`.", [], of="string"
+    )
     timezone = string("Zone of times that name none: `+09:00`, or a name such as `Asia/Tokyo`.", None)
-    localtime = boolean("Times that name no zone are in the machine's zone.", True)
-    utc = boolean("Times that name no zone are UTC.", False)
+    localtime = boolean("Times that name no zone are in the machine's zone (the default).", None)
+    utc = boolean("Times that name no zone are UTC.", None)
     null_value_pattern = expression("Texts that match become null.", None)
     null_empty_string = boolean("Empty texts become null.", False)
     estimate_current_event = boolean("An event without a time gets the present one.", True)
@@ -49,9 +57,10 @@ class CommonParser(Parser):
     def configure(self) -> None:
         """Checks the time parameters. Raises ConfigError."""
         super().configure()
-        given = vars(self)  # bound parameters only where the configuration set them, or all of them
-        if given.get("utc") and given.get("localtime") and "localtime" in self.configured:
-            raise ConfigError("both utc and localtime are set, use only one of them", param="localtime")
+        if self.utc is not None and self.localtime is not None and self.utc == self.localtime:
+            raise ConfigError(
+                "utc and localtime contradict each other: use only one of them", param="localtime"
+            )
         if self.time_type == "mixed" and not self.time_format and not self.time_format_fallbacks:
             raise ConfigError("time_type mixed needs time_format or time_format_fallbacks", param="time_type")
 
@@ -63,7 +72,8 @@ class CommonParser(Parser):
         (as written), `null_empty_string`, `estimate_current_event`.
         """
         timezone = self.timezone
-        if timezone is None and (self.utc or not self.localtime):
+        # Fluentd looks at utc only where localtime is not given
+        if timezone is None and (self.utc if self.localtime is None else not self.localtime):
             timezone = "UTC"
         return {
             "types": self.types or {},

@@ -215,7 +215,10 @@ fn directive(
     upper: bool,
     colons: u8,
 ) {
-    let twelve = if p.hour % 12 == 0 { 12 } else { p.hour % 12 };
+    let twelve = match p.hour % 12 {
+        0 => 12,
+        hour => hour,
+    };
     let day_of_year = i64::from(p.day_of_year);
     let (value, usual_width, usual_pad) = match letter {
         b'Y' => (p.year, if p.year < 0 { 5 } else { 4 }, b'0'),
