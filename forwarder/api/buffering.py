@@ -99,7 +99,7 @@ class BufferSection(Section):
     )
 
     def configure(self) -> None:
-        if self.type in _REFUSED_TYPES and not self.defaulted_type:
+        if self.type in _REFUSED_TYPES and "type" in self.given:
             raise ConfigError("the file buffer is not available yet; use @type memory", param="@type")
         if self.compress != "text":
             raise ConfigError("compressed buffers are not available yet; use compress text", param="compress")
@@ -115,9 +115,6 @@ class BufferSection(Section):
                 "retry_secondary_threshold must be between 0 and 1", param="retry_secondary_threshold"
             )
         self.keys()
-
-    defaulted_type = False
-    """True where `@type file` is the output's own default rather than written in the configuration."""
 
     def keys(self) -> ChunkKeys:
         """The chunk keys, taken apart. Raises ConfigError."""

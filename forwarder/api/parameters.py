@@ -47,7 +47,8 @@ class Param(Generic[T]):
     """
 
     __slots__ = (
-        "alias", "default", "deprecated", "doc", "kind", "name", "obsolete", "of", "secret", "unsupported", "values",
+        "alias", "default", "deprecated", "doc", "kind", "name", "obsolete", "of", "secret", "unsupported",
+        "values",
     )  # fmt: skip
 
     def __init__(
@@ -139,15 +140,20 @@ expression: Final = _Kind[str]("expression")
 
 
 @overload
-def enum(doc: str, values: tuple[str, ...], *, alias: str | None = ..., deprecated: str | None = ...) -> Param[str]: ...
+def enum(
+    doc: str, values: tuple[str, ...], *, alias: str | None = ..., deprecated: str | None = ...,
+    obsolete: str | None = ..., unsupported: str | None = ...,
+) -> Param[str]: ...  # fmt: skip
 @overload
 def enum(
-    doc: str, values: tuple[str, ...], default: None, *, alias: str | None = ..., deprecated: str | None = ...
-) -> Param[str | None]: ...
+    doc: str, values: tuple[str, ...], default: None, *, alias: str | None = ...,
+    deprecated: str | None = ..., obsolete: str | None = ..., unsupported: str | None = ...,
+) -> Param[str | None]: ...  # fmt: skip
 @overload
 def enum(
-    doc: str, values: tuple[str, ...], default: str, *, alias: str | None = ..., deprecated: str | None = ...
-) -> Param[str]: ...
+    doc: str, values: tuple[str, ...], default: str, *, alias: str | None = ..., deprecated: str | None = ...,
+    obsolete: str | None = ..., unsupported: str | None = ...,
+) -> Param[str]: ...  # fmt: skip
 def enum(doc: str, values: tuple[str, ...], default: Any = REQUIRED, **more: Any) -> Param[Any]:
     """One of `values`."""
     return Param("enum", doc, default, values=values, **more)
@@ -158,6 +164,8 @@ class Section:
 
     argument: str | None = None
     """Name of the parameter that the section's argument (`<client ARG>`) sets, if it takes one."""
+    given: frozenset[str] = frozenset()
+    """Names of the parameters and sections that the configuration sets (rather than a default)."""
 
     def configure(self) -> None:
         """Validates and derives. Raises ConfigError."""
@@ -197,7 +205,9 @@ class SectionParam(Generic[T]):
         return cast(T, [] if self.multiple else None)
 
 
-def section(cls: type[S], doc: str, *, name: str | None = None, defaults: dict[str, Any] | None = None) -> SectionParam[S]:
+def section(
+    cls: type[S], doc: str, *, name: str | None = None, defaults: dict[str, Any] | None = None
+) -> SectionParam[S]:
     """A section that always exists, with defaults where the configuration has none."""
     return SectionParam(doc, section=cls, kind=None, name=name, multiple=False, required=False, init=True,
                         default=None, defaults=defaults)  # fmt: skip
@@ -215,16 +225,26 @@ def sections(cls: type[S], doc: str, *, name: str, required: bool = False) -> Se
                         default=None)  # fmt: skip
 
 
-def parser_section(doc: str, *, default: str | None = None, defaults: dict[str, Any] | None = None) -> SectionParam[Parser]:
+def parser_section(
+    doc: str, *, default: str | None = None, defaults: dict[str, Any] | None = None
+) -> SectionParam[Parser]:
     """`<parse>`: a parser plugin; without `default` its `@type` is required."""
-    return SectionParam(doc, section=None, kind="parser", name="parse", multiple=False, required=default is None,
-                        init=True, default=default, defaults=defaults)  # fmt: skip
+    return SectionParam(doc, section=None, kind="parser", name="parse", multiple=False,
+                        required=default is None, init=True, default=default, defaults=defaults)  # fmt: skip
 
 
-def formatter_section(doc: str, *, default: str, defaults: dict[str, Any] | None = None) -> SectionParam[Formatter]:
+def formatter_section(
+    doc: str, *, default: str, defaults: dict[str, Any] | None = None
+) -> SectionParam[Formatter]:
     """`<format>`: a formatter plugin."""
     return SectionParam(doc, section=None, kind="formatter", name="format", multiple=False, required=False,
                         init=True, default=default, defaults=defaults)  # fmt: skip
+
+
+def free_section(doc: str, *, name: str | None = None) -> SectionParam[dict[str, str | None]]:
+    """A section with any parameter names (`<record>`): a dict, empty where it is absent. None: `use_nil`."""
+    return SectionParam(doc, section=None, kind=None, name=name, multiple=False, required=False, init=False,
+                        default=None, free=True)  # fmt: skip
 
 
 def output_sections(doc: str, *, name: str) -> SectionParam[list[Output]]:

@@ -72,6 +72,8 @@ class Plugin:
 
     kind: ClassVar[str] = "plugin"
     context: Context
+    given: frozenset[str] = frozenset()
+    """Names of the parameters and sections that the configuration sets (rather than a default)."""
 
     def configure(self) -> None:
         """Validates and derives from parameters, without side effects. Raises ConfigError."""

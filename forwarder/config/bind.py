@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import REQUIRED, Param, Section, SectionParam, declarations
 from forwarder.api.plugin import Plugin
+from forwarder.config.compat import convert_flat
 from forwarder.config.diagnostics import Diagnostics, nearest
 from forwarder.config.element import OLD_RESERVED, RESERVED, Element, Parameter
 from forwarder.config.secrets import MASK, mask_value, secret_name
@@ -79,9 +80,12 @@ class _Binder:
         self.diagnostics = diagnostics
         self.path = f"{path} > {element.title}" if path else element.title
         self.declared = declarations(type(target))
+        self.given: set[str] = set()
         self.ok = True
 
     def run(self) -> bool:
+        if isinstance(self.target, Plugin):
+            self.convert_flat()
         sections: set[str] = set()
         for name, declaration in self.declared.items():
             if isinstance(declaration, Param):
@@ -92,8 +96,22 @@ class _Binder:
         if isinstance(self.target, Plugin):
             for reserved in RESERVED:
                 self.element.parameter(reserved)
+        self.target.given = frozenset(self.given)
         self.unknown(sections)
         return self.ok
+
+    def convert_flat(self) -> None:
+        try:
+            moved = convert_flat(self.element, self.declared)
+        except ConfigError as error:
+            self.error(error.message, self.element.params.get(error.param or ""), error.param)
+            return
+        for section, names in moved:
+            found = self.element.params[names[0]]
+            self.diagnostics.note(
+                f"{', '.join(names)}: old form, read as a <{section}> section", found.position,
+                section=self.path, param=found.name,
+            )  # fmt: skip
 
     def error(self, message: str, found: Parameter | None, name: str | None, hint: str = "") -> None:
         self.ok = False
@@ -119,6 +137,7 @@ class _Binder:
             else:
                 self.set(name, _fresh(default))
             return
+        self.given.add(name)
         if param.obsolete is not None:
             self.error(f"{found.name} is already removed: {param.obsolete}", found, found.name)
             return
@@ -202,6 +221,7 @@ class _Binder:
         found = self.element.children(section_name)
         for element in found:
             self.element.used.add(f"<{section_name}>")
+            self.given.add(name)
             element.defaults = {**declared.defaults, **element.defaults}
         if not found:
             if declared.required:
@@ -259,6 +279,8 @@ class _Binder:
 
     def plugin(self, element: Element, declared: SectionParam[Any]) -> Plugin | None:
         type_name = element.get("@type") or declared.default
+        if not type_name and declared.kind == "output" and not declared.multiple:
+            type_name = self.element.get("@type")  # <secondary>: another of its owner's type
         if not type_name:
             self.ok = False
             self.diagnostics.error(
