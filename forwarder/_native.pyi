@@ -1,6 +1,6 @@
 """The native crate as Python sees it; `tests/unit/test_native_stub.py` compares it with the module."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, final
 
 @final
@@ -78,3 +78,171 @@ class Partitioner:
 
         Where all events share one key, the batch of the answer is `batch` itself.
         """
+
+@final
+class Intake:
+    """What a receiver took in since the last call. Immutable."""
+
+    @property
+    def batch(self) -> EventBatch: ...
+    @property
+    def received(self) -> int:
+        """The events in `batch` and the failures."""
+    @property
+    def kernel_drops(self) -> int:
+        """Messages the kernel dropped before they could be received; not part of `received`."""
+    @property
+    def failures(self) -> list[tuple[str, int, bytes]]:
+        """Messages that gave no event: (reason, count, start of the first one)."""
+    @property
+    def notices(self) -> list[tuple[str, int, bytes]]:
+        """What is worth a line in the log but lost no event: (what, count, sample)."""
+
+@final
+class Ingestor:
+    """An input's rule: which parser, which tag, which fields are added."""
+
+    def __new__(
+        cls,
+        parser: CompiledParser,
+        tag: str,
+        *,
+        syslog: bool = False,
+        with_priority: bool = False,
+        severity_key: str | None = None,
+        facility_key: str | None = None,
+        source_address_key: str | None = None,
+        source_hostname_key: str | None = None,
+        chomp: bool = False,
+        emit_unmatched_lines: bool = False,
+        tag_key: str | None = None,
+        keep_tag_key: bool = False,
+    ) -> Ingestor:
+        """`syslog`: `tag` is a prefix, `.facility.severity` follows; the priority comes from the field `pri`
+        that the parser leaves (`with_priority`), else `<PRI>` is taken off before the parser sees the line.
+        `chomp`: takes one line end off. `tag_key`: field whose value becomes the tag.
+        """
+    def ingest(self, messages: Iterable[bytes], address: str | None = None) -> Intake:
+        """Takes whole messages, all from `address`. Raises ValueError for what is no IP address."""
+
+@final
+class UdpReceiver:
+    """Receives datagrams as events, in batches."""
+
+    def __new__(
+        cls,
+        ingestor: Ingestor,
+        bind: str,
+        port: int,
+        *,
+        message_length_limit: int,
+        receive_buffer_size: int = 16777216,
+        reuse_port: bool = False,
+    ) -> UdpReceiver:
+        """Binds. Sizes in bytes; the rest of a longer datagram is cut off. Raises OSError."""
+    def next(self, max_wait_ms: int) -> Intake | None:
+        """What has come, waiting at most so long for it; None: nothing. Raises OSError."""
+    def stop(self) -> None:
+        """From any thread: `next` gives what is queued, then closes the socket and is `finished`."""
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def receive_buffer_size(self) -> int:
+        """What the kernel granted, in bytes."""
+    @property
+    def counts_drops(self) -> bool:
+        """Whether the kernel tells how much it drops."""
+
+@final
+class StreamServer:
+    """Receives messages over TCP as events, in batches."""
+
+    def __new__(
+        cls,
+        ingestor: Ingestor,
+        bind: str,
+        port: int,
+        *,
+        delimiter: bytes | None = None,
+        message_length_limit: int | None = None,
+        receive_buffer_size: int | None = None,
+        linger_timeout: int | None = None,
+        keepalive: bool = False,
+        allow: Sequence[str] | None = None,
+        max_connections: int = 1024,
+        reuse_port: bool = False,
+    ) -> StreamServer:
+        """Listens. `delimiter` None: octet counting (RFC 6587). `allow`: addresses and CIDR networks.
+
+        Raises:
+            OSError: the port cannot be had.
+            ValueError: an empty delimiter, or a network that is none.
+        """
+    def next(self, max_wait_ms: int) -> Intake | None:
+        """What has come, waiting at most so long for it; None: nothing. Not calling it is back-pressure."""
+    def stop(self) -> None:
+        """From any thread: `next` gives what the kernel has, then closes everything and is `finished`."""
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def port(self) -> int: ...
+
+@final
+class StreamFramer:
+    """Cuts a byte stream into messages."""
+
+    def __new__(cls, delimiter: bytes | None = None, limit: int | None = None) -> StreamFramer:
+        """`delimiter` None: octet counting (RFC 6587). `limit` in bytes. Raises ValueError."""
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages that `data` completes. Raises ValueError: the stream is broken for good."""
+    def finish(self) -> bytes:
+        """The stream's end: a rest without an end, which is no message."""
+    @property
+    def too_long(self) -> int: ...
+
+@final
+class FedConnection:
+    """One connection of a StreamFeeder."""
+
+@final
+class StreamFeeder:
+    """For streams that Python reads (TLS): frames and parses what was read, gathered into one batch."""
+
+    def __new__(
+        cls, ingestor: Ingestor, *, delimiter: bytes | None = None, limit: int | None = None
+    ) -> StreamFeeder: ...
+    def connect(self, address: str) -> FedConnection:
+        """A new connection from an IP address."""
+    def feed(self, connection: FedConnection, data: bytes) -> bool:
+        """Takes what was read. False: the connection must be closed."""
+    def finish(self, connection: FedConnection) -> None:
+        """The connection's end."""
+    def notice(self, what: str, sample: bytes) -> None:
+        """Books "denied", "tls_error" or "connection_limit" for the log."""
+    @property
+    def count(self) -> int:
+        """Events and failures gathered so far."""
+    def take(self) -> Intake | None:
+        """What was gathered since the last call."""
+
+@final
+class Sampler:
+    """The same records again and again, with a counter where it is asked for."""
+
+    def __new__(
+        cls, tag: str, records: Sequence[dict[str, Any]], auto_increment_key: str | None = None
+    ) -> Sampler: ...
+    def take(self, count: int) -> EventBatch:
+        """The next events, all of this moment."""
+
+def python_parser(
+    parse: Callable[[bytes], Iterable[tuple[int | None, dict[str, Any]]]],
+    estimate_current_event: bool = True,
+) -> CompiledParser:
+    """Lets native code call a parser written in Python. No event means "not matched"; an exception is
+    counted as `parser_error` and does not come out, so `parse` logs it itself."""
+
+def network_contains(network: str, address: str) -> bool:
+    """Whether a CIDR network (or a single address) contains an IP address. Raises ValueError."""

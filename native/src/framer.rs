@@ -41,7 +41,7 @@ impl Broken {
 }
 
 enum Kind {
-    Delimiter(Finder<'static>),
+    Delimiter(Box<Finder<'static>>),
     OctetCount,
 }
 
@@ -57,7 +57,7 @@ impl Framing {
     #[must_use]
     pub fn delimiter(delimiter: &[u8], limit: Option<usize>) -> Option<Self> {
         (!delimiter.is_empty()).then(|| Framing {
-            kind: Kind::Delimiter(Finder::new(delimiter).into_owned()),
+            kind: Kind::Delimiter(Box::new(Finder::new(delimiter).into_owned())),
             limit: limit.unwrap_or(HARD_LIMIT),
         })
     }

@@ -60,8 +60,6 @@ pub struct Ingest {
     parser: Arc<dyn Parser>,
     rule: Rule,
     estimate: bool,
-    /// The parser is Python code: hold the interpreter while a batch is parsed.
-    pub python: bool,
     tags: Vec<Arc<str>>,
     severities: Vec<Vec<u8>>,
     facilities: Vec<Vec<u8>>,
@@ -173,7 +171,7 @@ fn text_value(text: &str) -> Vec<u8> {
 impl Ingest {
     /// Compiles `rule`.
     #[must_use]
-    pub fn new(parser: Arc<dyn Parser>, python: bool, rule: Rule) -> Self {
+    pub fn new(parser: Arc<dyn Parser>, rule: Rule) -> Self {
         let mut tags: Vec<Arc<str>> = Vec::new();
         if rule.syslog {
             for priority in 0..UNMATCHED {
@@ -192,7 +190,6 @@ impl Ingest {
             adds_fields: keys.iter().any(|key| key.is_some()) || rule.tag_key.is_some(),
             estimate: parser.estimate_current_event(),
             parser,
-            python,
             tags,
             severities: SEVERITIES.iter().map(|name| text_value(name)).collect(),
             facilities,
@@ -204,6 +201,12 @@ impl Ingest {
     #[must_use]
     pub fn needs_source(&self) -> bool {
         self.rule.source_address_key.is_some() || self.rule.source_hostname_key.is_some()
+    }
+
+    /// Whether the parser is Python code: whoever calls it for many messages holds the interpreter meanwhile.
+    #[must_use]
+    pub fn needs_python(&self) -> bool {
+        self.parser.needs_python()
     }
 
     /// Opens a parser session that fills `sink`. `now_ns` is given to events without a time.
@@ -645,7 +648,7 @@ mod tests {
     }
 
     fn run_with(parser: Pairs, rule: Rule, messages: &[&str]) -> (Vec<(String, i64, String)>, Taken) {
-        let ingest = Ingest::new(Arc::new(parser), false, rule);
+        let ingest = Ingest::new(Arc::new(parser), rule);
         let mut sink = Sink::default();
         let mut filling = ingest.open(&mut sink, 7_000_000_000);
         let ip = "10.0.0.9".parse().unwrap();

@@ -6,12 +6,15 @@ pub mod convert;
 pub mod event;
 pub mod framer;
 pub mod ingest;
+pub mod intake;
 pub mod msgpack;
 pub mod options;
 pub mod parser;
 pub mod partition;
 pub mod python;
+pub mod sample;
 pub mod sockaddr;
+pub mod stream;
 pub mod time;
 pub mod udp;
 
@@ -25,5 +28,13 @@ mod _native {
     #[pymodule_export]
     use crate::event::{EventBatch, EventIterator, EventStream};
     #[pymodule_export]
+    use crate::intake::{FedConnection, Ingestor, Intake, StreamFeeder, StreamFramer, python_parser};
+    #[pymodule_export]
     use crate::partition::Partitioner;
+    #[pymodule_export]
+    use crate::sample::Sampler;
+    #[pymodule_export]
+    use crate::stream::{StreamServer, network_contains};
+    #[pymodule_export]
+    use crate::udp::UdpReceiver;
 }

@@ -81,6 +81,11 @@ pub trait Parser: Send + Sync {
     fn estimate_current_event(&self) -> bool {
         true
     }
+
+    /// Whether `parse` runs Python code: a caller with many texts then holds the interpreter throughout.
+    fn needs_python(&self) -> bool {
+        false
+    }
 }
 
 /// One caller's use of a [`Parser`].

@@ -14,9 +14,13 @@ use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use pyo3::prelude::*;
+
 use crate::ingest::{Ingest, Sink, Taken};
+use crate::intake::{self, Ingestor, Intake, lock, os_error};
 use crate::sockaddr::{self, Wake, check};
 
 /// Datagrams per system call.
@@ -339,9 +343,7 @@ impl Udp {
             return Ok(0);
         }
         let slots = &mut self.slots;
-        let sink = &mut self.sink;
-        let mut fill = || {
-            let mut filling = ingest.open(sink, sockaddr::now_ns());
+        intake::fill(ingest, &mut self.sink, |filling| {
             for index in 0..got {
                 let (data, cut, ip) = slots.datagram(index);
                 if cut {
@@ -349,12 +351,7 @@ impl Udp {
                 }
                 filling.message(data, ip);
             }
-        };
-        if ingest.python {
-            pyo3::Python::attach(|_| fill());
-        } else {
-            fill();
-        }
+        });
         Ok(got)
     }
 }
@@ -376,10 +373,100 @@ fn readable(socket: &OwnedFd, wake: &Wake, max_wait: Duration) -> io::Result<boo
     }
 }
 
+/// Receives datagrams as events; see the module.
+#[pyclass(frozen, module = "forwarder._native")]
+pub struct UdpReceiver {
+    ingest: Arc<Ingest>,
+    state: Mutex<Udp>,
+    wake: Wake,
+    stop: AtomicBool,
+    granted: usize,
+    address: SocketAddr,
+    counts_drops: bool,
+}
+
+#[pymethods]
+impl UdpReceiver {
+    #[new]
+    #[pyo3(signature = (
+        ingestor, bind, port, *, message_length_limit, receive_buffer_size = 16 << 20, reuse_port = false
+    ))]
+    fn new(
+        py: Python<'_>,
+        ingestor: &Ingestor,
+        bind: &str,
+        port: u16,
+        message_length_limit: usize,
+        receive_buffer_size: usize,
+        reuse_port: bool,
+    ) -> PyResult<Self> {
+        let ingest = Arc::clone(&ingestor.inner);
+        let made = py.detach(|| {
+            let options = UdpOptions {
+                address: sockaddr::resolve(bind, port)?,
+                // no datagram is longer than 65,535 bytes
+                message_length_limit: message_length_limit.clamp(1, 65_536),
+                receive_buffer: receive_buffer_size,
+                reuse_port,
+            };
+            Ok((Udp::new(&options, &ingest)?, Wake::new()?))
+        });
+        let (udp, wake) = made.map_err(|why: io::Error| os_error(&why))?;
+        Ok(UdpReceiver {
+            granted: udp.granted,
+            address: udp.address,
+            counts_drops: udp.counts_drops,
+            state: Mutex::new(udp),
+            stop: AtomicBool::new(false),
+            ingest,
+            wake,
+        })
+    }
+
+    /// `next(max_wait_ms) -> Intake | None`: what has come, waiting at most so long for it.
+    fn next(&self, py: Python<'_>, max_wait_ms: u64) -> PyResult<Option<Intake>> {
+        let max_wait = Duration::from_millis(max_wait_ms);
+        let outcome = py.detach(|| lock(&self.state).next(&self.ingest, &self.wake, &self.stop, max_wait));
+        match outcome.map_err(|why| os_error(&why))? {
+            None => Ok(None),
+            Some(UdpTaken { taken, drops }) => Intake::new(py, taken, drops).map(Some),
+        }
+    }
+
+    /// From any thread: `next` gives what is queued, then closes the socket and is `finished`.
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.wake.wake();
+    }
+
+    /// Whether everything has been taken after `stop`.
+    #[getter]
+    fn finished(&self, py: Python<'_>) -> bool {
+        py.detach(|| lock(&self.state).finished())
+    }
+
+    /// The bound port.
+    #[getter]
+    fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The granted receive buffer in bytes.
+    #[getter]
+    fn receive_buffer_size(&self) -> usize {
+        self.granted
+    }
+
+    /// Whether the kernel tells how much it drops.
+    #[getter]
+    fn counts_drops(&self) -> bool {
+        self.counts_drops
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
-    use std::sync::Arc;
 
     use super::*;
     use crate::ingest::Rule;
@@ -410,7 +497,7 @@ mod tests {
             source_address_key: source.then(|| "from".to_owned()),
             ..Rule::default()
         };
-        let ingest = Ingest::new(Arc::new(Whole), false, rule);
+        let ingest = Ingest::new(Arc::new(Whole), rule);
         let options = UdpOptions {
             address: "127.0.0.1:0".parse().unwrap(),
             message_length_limit: 1000,
