@@ -1,0 +1,1 @@
+"""Reproducible measurements of forwarder beside rsyslog and syslog-ng: `python -m bench`."""

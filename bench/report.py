@@ -1,0 +1,102 @@
+"""The machine's facts, the table and the JSON."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+OUT = Path(__file__).resolve().parent / "out"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: kernel, processor, cores, memory, socket limits."""
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        "unknown",
+    )
+    memory = next(
+        (int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0
+    )
+    return {
+        "kernel": platform.release(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_kib": memory,
+        "python": platform.python_version(),
+        "rmem_max": int("".join(_lines("/proc/sys/net/core/rmem_max")) or 0),
+        "load_average_at_start": os.getloadavg()[0],
+    }
+
+
+def stolen_seconds() -> float:
+    """CPU time that the hypervisor gave to others, of all cores so far."""
+    columns = _lines("/proc/stat")[0].split()
+    return int(columns[8]) / os.sysconf("SC_CLK_TCK")
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def write(results: Mapping[str, Any]) -> Path:
+    """Writes `bench/out/results.json`."""
+    OUT.mkdir(exist_ok=True)
+    path = OUT / "results.json"
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    return path
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """All figures as text; ratios are peer / forwarder for costs, forwarder / peer for rates."""
+    receivers: list[str] = results["receivers"]
+    out = []
+    facts = results["machine"]
+    out.append(
+        f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}; median (min..max) of the runs"
+    )
+    for key, figure, title, unit, better in (
+        ("cpu", "us_per_event", f"CPU us per event at {results['plan']['rate']:,}/s", "{:.2f}", "less"),
+        ("lossless", "rate", "highest lossless UDP rate, 1/s", "{:,.0f}", "more"),
+        ("cpu", "rss_peak_kib", "peak memory, KiB", "{:,.0f}", "less"),
+        ("cpu", "missing", "events lost at that offered rate", "{:,.0f}", ""),
+    ):
+        rows = results.get(key) or {}
+        if rows:
+            out += ["", *_figure(rows, figure, title, unit=unit, better=better, receivers=receivers)]
+    alone = results.get("forwarder") or {}
+    if alone:
+        out += ["", "forwarder alone"]
+        out += [f"  {name:<44} {_spread(spread, '{:.2f}')}" for name, spread in alone.items()]
+    if results.get("failed"):
+        out += ["", "failed", *(f"  {line}" for line in results["failed"])]
+    return "\n".join(out)
+
+
+def _figure(
+    rows: Mapping[str, Any], figure: str, title: str, *, unit: str, better: str, receivers: list[str]
+) -> list[str]:
+    lines = [title, "  " + " " * 34 + "".join(f"{name:>28}" for name in receivers)]
+    for row, cells in rows.items():
+        line = f"  {row:<34}"
+        own = cells.get("forwarder", {}).get(figure, {}).get("median")
+        for name in receivers:
+            spread = cells.get(name, {}).get(figure)
+            text = _spread(spread, unit) if spread else "-"
+            if spread and better and name != "forwarder" and own and spread["median"]:
+                ratio = spread["median"] / own if better == "less" else own / spread["median"]
+                text += f" x{ratio:.1f}"
+            line += f"{text:>28}"
+        lines.append(line)
+    return lines
+
+
+def _spread(spread: Mapping[str, float], unit: str) -> str:
+    middle = unit.format(spread["median"])
+    if spread["runs"] < 2:
+        return middle
+    return f"{middle} ({unit.format(spread['minimum'])}..{unit.format(spread['maximum'])})"
