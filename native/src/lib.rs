@@ -4,14 +4,18 @@ pub mod accessor;
 pub mod compiled;
 pub mod convert;
 pub mod event;
+pub mod formatters;
 pub mod framer;
 pub mod ingest;
+pub mod inject;
 pub mod intake;
+pub mod json_out;
 pub mod msgpack;
 pub mod options;
 pub mod parser;
 pub mod partition;
 pub mod python;
+pub mod ruby_inspect;
 pub mod sample;
 pub mod sockaddr;
 pub mod stream;
@@ -27,6 +31,13 @@ mod _native {
     use crate::compiled::{CompiledFormatter, CompiledParser};
     #[pymodule_export]
     use crate::event::{EventBatch, EventIterator, EventStream};
+    #[pymodule_export]
+    use crate::formatters::{
+        hash_formatter, json_formatter, lines_formatter, out_file_formatter, single_value_formatter,
+        stdout_formatter,
+    };
+    #[pymodule_export]
+    use crate::inject::Inject;
     #[pymodule_export]
     use crate::intake::{FedConnection, Ingestor, Intake, StreamFeeder, StreamFramer, python_parser};
     #[pymodule_export]

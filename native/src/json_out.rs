@@ -1,0 +1,665 @@
+//! MessagePack -> JSON text in one pass, straight from bytes.
+//!
+//! The building blocks compose: [`write_record`] for a whole object, [`write_pairs`] for its inside (so
+//! that a caller can put fields of its own before or after), [`write_string`] for one string. All append
+//! to a `Vec<u8>` and always give valid JSON (RFC 8259):
+//!
+//! - Escaped are `"`, `\` and the control characters below U+0020 (`\b \t \n \f \r`, others `\u00XX`);
+//!   `/`, `<`, `&`, U+007F, U+2028 and all else stand as they are, as Fluentd writes them.
+//! - Bytes that are not UTF-8 become U+FFFD, one for each maximal ill-formed part (Unicode 16, 3.9).
+//! - Keys that are no strings become strings as Ruby's `to_s` writes them; nil becomes "".
+//! - NaN and the infinities become null: JSON has no form for them (Fluentd fails on such a record).
+//! - An `EventTime` inside a record becomes its integer seconds, as in Fluentd; other ext values and
+//!   binary data become strings.
+//! - Floats have the fewest digits that read back the same; their layout is [`Floats`].
+
+use std::ptr;
+
+use crate::msgpack::{MAX_DEPTH, Malformed, Token, read_token};
+use crate::ruby_inspect;
+
+/// How floats are laid out. They differ only in -0.0 and in whole numbers from 1e16 to 2^63.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Floats {
+    /// As Oj does (Fluentd's formatter `json`): whole numbers below 2^63 without exponent, `-0.0` as `0.0`.
+    #[default]
+    Oj,
+    /// As Ruby's `Float#to_s` and its json library do: an exponent from 1e16 on.
+    Ruby,
+}
+
+/// Appends `pairs` key/value pairs, which are at the start of `body`, as a JSON object.
+///
+/// # Errors
+/// [`Malformed`] for bytes that are no MessagePack (an [`crate::msgpack::Entry`]'s body never is); `out` is
+/// then as it was.
+#[inline]
+pub fn write_record(out: &mut Vec<u8>, body: &[u8], pairs: usize) -> Result<(), Malformed> {
+    write_record_at(out, body, &mut 0, pairs, Floats::Oj)
+}
+
+/// As [`write_record`], from `pos` on; moves `pos` behind the pairs.
+///
+/// # Errors
+/// As [`write_record`].
+#[inline]
+pub fn write_record_at(
+    out: &mut Vec<u8>,
+    data: &[u8],
+    pos: &mut usize,
+    pairs: usize,
+    floats: Floats,
+) -> Result<(), Malformed> {
+    let mut sink = Sink::new(out, floats);
+    sink.need(2);
+    sink.put(b'{');
+    *pos = sink.pairs(data, *pos, pairs, 1)?;
+    sink.need(1);
+    sink.put(b'}');
+    sink.commit();
+    Ok(())
+}
+
+/// Appends the pairs without the braces: `"a":1,"b":2`. Nothing at all for no pairs.
+///
+/// # Errors
+/// As [`write_record`].
+pub fn write_pairs(out: &mut Vec<u8>, body: &[u8], pairs: usize) -> Result<(), Malformed> {
+    let mut sink = Sink::new(out, Floats::Oj);
+    sink.pairs(body, 0, pairs, 1)?;
+    sink.commit();
+    Ok(())
+}
+
+/// Appends the value at `pos`, and moves `pos` behind it.
+///
+/// # Errors
+/// As [`write_record`].
+pub fn write_value(out: &mut Vec<u8>, data: &[u8], pos: &mut usize) -> Result<(), Malformed> {
+    let mut sink = Sink::new(out, Floats::Oj);
+    *pos = sink.value(data, *pos, 1)?;
+    sink.commit();
+    Ok(())
+}
+
+/// Appends `text` as a JSON string.
+pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
+    let mut sink = Sink::new(out, Floats::Oj);
+    sink.quoted(text, 0, text.len());
+    sink.commit();
+}
+
+/// Appends `value`; null for NaN and infinities.
+pub fn write_float(out: &mut Vec<u8>, value: f64, floats: Floats) {
+    if !value.is_finite() {
+        out.extend_from_slice(b"null");
+    } else if floats == Floats::Oj && value.abs() < 9_223_372_036_854_775_808.0 && value.trunc() == value {
+        // whole, so that the cast is exact; it also turns -0.0 into 0
+        out.extend_from_slice(itoa::Buffer::new().format(value as i64).as_bytes());
+        out.extend_from_slice(b".0");
+    } else {
+        ruby_inspect::write_float(out, value);
+    }
+}
+
+/// Where the text goes: the spare room of a vector, written through raw pointers and made part of the
+/// vector by `commit`. Without `commit` (an error on the way) the vector is as it was.
+///
+/// Invariant: `at <= end`, both inside (or one behind) the vector's allocation.
+struct Sink<'a> {
+    vec: &'a mut Vec<u8>,
+    at: *mut u8,
+    end: *mut u8,
+    floats: Floats,
+}
+
+impl<'a> Sink<'a> {
+    #[inline]
+    fn new(vec: &'a mut Vec<u8>, floats: Floats) -> Self {
+        let spare = vec.spare_capacity_mut().as_mut_ptr_range();
+        let (at, end) = (spare.start.cast(), spare.end.cast());
+        Sink { vec, at, end, floats }
+    }
+
+    /// Makes everything written part of the vector.
+    #[inline]
+    fn commit(self) {
+        let len = self.at as usize - self.vec.as_ptr() as usize;
+        // SAFETY: the bytes up to `at` were written, and `at` is within the allocation (invariant).
+        unsafe { self.vec.set_len(len) };
+    }
+
+    /// Makes room for `count` more bytes.
+    #[inline(always)]
+    fn need(&mut self, count: usize) {
+        if (self.end as usize) - (self.at as usize) < count {
+            self.grow(count);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, count: usize) {
+        let committed = self.vec.len();
+        let written = self.at as usize - self.vec.as_ptr() as usize;
+        // SAFETY: as in `commit`. The length is set back at once, so that a later error still leaves
+        // the vector as it was; `reserve` in between has to copy what was written so far.
+        unsafe {
+            self.vec.set_len(written);
+            self.vec.reserve(count);
+            self.vec.set_len(committed);
+            self.at = self.vec.as_mut_ptr().add(written);
+            self.end = self.vec.as_mut_ptr().add(self.vec.capacity());
+        }
+    }
+
+    /// Appends one byte, for which `need` has made room.
+    #[inline(always)]
+    fn put(&mut self, byte: u8) {
+        debug_assert!(self.at < self.end);
+        // SAFETY: the caller's `need`; kept in bounds by the invariant.
+        unsafe {
+            *self.at = byte;
+            self.at = self.at.add(1);
+        }
+    }
+
+    /// Appends bytes; makes the room itself.
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.need(bytes.len());
+        // SAFETY: there is room, and a vector's spare room does not overlap a borrowed slice.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), self.at, bytes.len());
+            self.at = self.at.add(bytes.len());
+        }
+    }
+
+    /// Writes pairs without braces; gives the position behind them.
+    fn pairs(&mut self, data: &[u8], mut pos: usize, pairs: usize, depth: u32) -> Result<usize, Malformed> {
+        for index in 0..pairs {
+            if index > 0 {
+                self.need(1);
+                self.put(b',');
+            }
+            match data.get(pos) {
+                Some(&first @ 0xa0..=0xbf) => {
+                    let start = pos + 1;
+                    pos = start + usize::from(first & 0x1f);
+                    if pos > data.len() {
+                        return Err(Malformed::Truncated);
+                    }
+                    self.quoted(data, start, pos);
+                }
+                _ => pos = self.odd_key(data, pos)?,
+            }
+            self.need(1);
+            self.put(b':');
+            pos = self.value(data, pos, depth)?;
+        }
+        Ok(pos)
+    }
+
+    /// A key that is long or no string.
+    #[cold]
+    fn odd_key(&mut self, data: &[u8], pos: usize) -> Result<usize, Malformed> {
+        let mut after = pos;
+        if let Token::Str(text) | Token::Bin(text) = read_token(data, &mut after)? {
+            self.quoted(text, 0, text.len());
+            return Ok(after);
+        }
+        let mut text = Vec::new();
+        let mut after = pos;
+        ruby_inspect::write_to_s(&mut text, data, &mut after)?;
+        self.quoted(&text, 0, text.len());
+        Ok(after)
+    }
+
+    #[inline]
+    fn value(&mut self, data: &[u8], pos: usize, depth: u32) -> Result<usize, Malformed> {
+        let first = *data.get(pos).ok_or(Malformed::Truncated)?;
+        // the strings of nearly every record: up to 31, and up to 255 bytes
+        let (start, len) = match first {
+            0xa0..=0xbf => (pos + 1, usize::from(first & 0x1f)),
+            0xd9 => (pos + 2, usize::from(*data.get(pos + 1).ok_or(Malformed::Truncated)?)),
+            _ => return self.other_value(data, pos, depth),
+        };
+        let end = start + len;
+        if end > data.len() {
+            return Err(Malformed::Truncated);
+        }
+        self.quoted(data, start, end);
+        Ok(end)
+    }
+
+    fn other_value(&mut self, data: &[u8], mut pos: usize, depth: u32) -> Result<usize, Malformed> {
+        match read_token(data, &mut pos)? {
+            Token::Nil => self.bytes(b"null"),
+            Token::Bool(true) => self.bytes(b"true"),
+            Token::Bool(false) => self.bytes(b"false"),
+            Token::Uint(value) => self.bytes(itoa::Buffer::new().format(value).as_bytes()),
+            Token::Int(value) => self.bytes(itoa::Buffer::new().format(value).as_bytes()),
+            Token::Float(value) => {
+                let mut text = Vec::with_capacity(32);
+                write_float(&mut text, value, self.floats);
+                self.bytes(&text);
+            }
+            Token::Ext(0, raw) if raw.len() == 8 => {
+                let seconds = u32::from_be_bytes([raw[0], raw[1], raw[2], raw[3]]);
+                self.bytes(itoa::Buffer::new().format(seconds).as_bytes());
+            }
+            Token::Str(text) | Token::Bin(text) | Token::Ext(_, text) => self.quoted(text, 0, text.len()),
+            Token::Array(len) => {
+                if depth >= MAX_DEPTH {
+                    return Err(Malformed::TooDeep);
+                }
+                self.bytes(b"[");
+                for index in 0..len {
+                    if index > 0 {
+                        self.bytes(b",");
+                    }
+                    pos = self.value(data, pos, depth + 1)?;
+                }
+                self.bytes(b"]");
+            }
+            Token::Map(len) => {
+                if depth >= MAX_DEPTH {
+                    return Err(Malformed::TooDeep);
+                }
+                self.bytes(b"{");
+                pos = self.pairs(data, pos, len, depth + 1)?;
+                self.bytes(b"}");
+            }
+        }
+        Ok(pos)
+    }
+
+    /// Writes `data[from..to]` as a JSON string. What lies behind `to` in `data` is read (whole blocks are
+    /// loaded) and never written. Panics unless `from <= to <= data.len()`.
+    #[inline]
+    fn quoted(&mut self, data: &[u8], from: usize, to: usize) {
+        assert!(from <= to && to <= data.len());
+        // two quotes, and the last block's bytes that do not count
+        self.need(to - from + 2 + scan::WIDTH);
+        self.put(b'"');
+        let mut at = from;
+        while at < to {
+            if data.len() - at < scan::WIDTH {
+                return self.quoted_rest(data, at, to, false);
+            }
+            // SAFETY: WIDTH bytes can be read (just checked) and written: `need` left room for all of
+            // `at..to` and WIDTH more, and the loop has written as many bytes as it has read.
+            let clean = unsafe { scan::copy_ascii(data.as_ptr().add(at), self.at) };
+            let count = clean.min(to - at);
+            at += count;
+            // SAFETY: `count` of these bytes were just written.
+            self.at = unsafe { self.at.add(count) };
+            if count < scan::WIDTH && at < to {
+                return self.quoted_rest(data, at, to, false);
+            }
+        }
+        self.put(b'"');
+    }
+
+    /// As `quoted`, after the opening quote: with escapes, other characters than ASCII, and the last bytes
+    /// of the stream. `valid`: the bytes are known to be UTF-8.
+    #[inline(never)]
+    fn quoted_rest(&mut self, data: &[u8], from: usize, to: usize, mut valid: bool) {
+        let mut at = from;
+        while at < to {
+            self.need(to - at + 8 + scan::WIDTH);
+            if data.len() - at >= scan::WIDTH {
+                // SAFETY: as in `quoted`; `need` just made the room.
+                let clean = unsafe {
+                    if valid {
+                        scan::copy_text(data.as_ptr().add(at), self.at)
+                    } else {
+                        scan::copy_ascii(data.as_ptr().add(at), self.at)
+                    }
+                };
+                let count = clean.min(to - at);
+                at += count;
+                // SAFETY: `count` of these bytes were just written.
+                self.at = unsafe { self.at.add(count) };
+                if count == scan::WIDTH || at == to {
+                    continue;
+                }
+            }
+            let byte = data[at];
+            if byte >= 0x80 && !valid {
+                if simdutf8::basic::from_utf8(&data[at..to]).is_err() {
+                    return self.quoted_lossy(&data[at..to]);
+                }
+                valid = true;
+                continue;
+            }
+            at += 1;
+            match ESCAPES[usize::from(byte)] {
+                0 => self.put(byte),
+                b'u' => {
+                    const HEX: &[u8; 16] = b"0123456789abcdef";
+                    let hex = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+                    self.bytes(&[b'\\', b'u', b'0', b'0', hex[0], hex[1]]);
+                }
+                letter => self.bytes(&[b'\\', letter]),
+            }
+        }
+        self.need(1);
+        self.put(b'"');
+    }
+
+    #[cold]
+    fn quoted_lossy(&mut self, text: &[u8]) {
+        let mut fixed = String::with_capacity(text.len() + 16);
+        for chunk in text.utf8_chunks() {
+            fixed.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                fixed.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        self.quoted_rest(fixed.as_bytes(), 0, fixed.len(), true);
+    }
+}
+
+/// byte -> the letter behind the backslash; `u`: `\u00XX`; 0: as it is.
+static ESCAPES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = b'u';
+        byte += 1;
+    }
+    table[0x08] = b'b';
+    table[0x09] = b't';
+    table[0x0a] = b'n';
+    table[0x0c] = b'f';
+    table[0x0d] = b'r';
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table
+};
+
+/// Copying a block while looking for what must be escaped.
+mod scan {
+    #[cfg(not(target_arch = "x86_64"))]
+    pub use super::scan_portable::{WIDTH, copy_ascii, copy_text};
+
+    #[cfg(target_arch = "x86_64")]
+    pub use x86::{WIDTH, copy_ascii, copy_text};
+
+    #[cfg(target_arch = "x86_64")]
+    mod x86 {
+        use std::arch::x86_64::{
+            __m128i, _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8,
+            _mm_or_si128, _mm_set1_epi8, _mm_storeu_si128,
+        };
+
+        /// Bytes per block.
+        pub const WIDTH: usize = 16;
+
+        /// Copies a block from `from` to `to`; gives the number of bytes before the first that is `"`, `\`,
+        /// a control character, or no ASCII.
+        ///
+        /// # Safety
+        /// WIDTH bytes can be read at `from` and written at `to`.
+        #[inline(always)]
+        pub unsafe fn copy_ascii(from: *const u8, to: *mut u8) -> usize {
+            // SAFETY: the caller's promise; SSE2 is part of x86-64.
+            unsafe {
+                let block = _mm_loadu_si128(from.cast());
+                _mm_storeu_si128(to.cast(), block);
+                // signed: bytes from 0x80 on are negative, so they count as below 0x20 too
+                first(block, _mm_cmplt_epi8(block, _mm_set1_epi8(0x20)))
+            }
+        }
+
+        /// As `copy_ascii`, and bytes from 0x80 on pass.
+        ///
+        /// # Safety
+        /// As `copy_ascii`.
+        #[inline(always)]
+        pub unsafe fn copy_text(from: *const u8, to: *mut u8) -> usize {
+            // SAFETY: as in `copy_ascii`.
+            unsafe {
+                let block = _mm_loadu_si128(from.cast());
+                _mm_storeu_si128(to.cast(), block);
+                first(block, _mm_cmpeq_epi8(_mm_min_epu8(block, _mm_set1_epi8(0x1f)), block))
+            }
+        }
+
+        #[inline(always)]
+        fn first(block: __m128i, control: __m128i) -> usize {
+            // SAFETY: SSE2 is part of x86-64.
+            let mask = unsafe {
+                let quote = _mm_cmpeq_epi8(block, _mm_set1_epi8(b'"' as i8));
+                let slash = _mm_cmpeq_epi8(block, _mm_set1_epi8(b'\\' as i8));
+                _mm_movemask_epi8(_mm_or_si128(control, _mm_or_si128(quote, slash)))
+            };
+            // bit 16 is the answer where no byte stands out
+            (mask | 1 << 16).trailing_zeros() as usize
+        }
+    }
+}
+
+/// The same with plain 64-bit arithmetic, for other processors (and tested on all).
+#[cfg(any(test, not(target_arch = "x86_64")))]
+mod scan_portable {
+    /// Bytes per block.
+    pub const WIDTH: usize = 8;
+
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+
+    /// Marks (bit 7) the bytes of `block` that are `byte`, exact up to the first one marked.
+    fn equal(block: u64, byte: u8) -> u64 {
+        let zero_where_equal = block ^ (ONES * u64::from(byte));
+        zero_where_equal.wrapping_sub(ONES) & !zero_where_equal & HIGH
+    }
+
+    /// # Safety
+    /// WIDTH bytes can be read at `from` and written at `to`.
+    unsafe fn copy(from: *const u8, to: *mut u8) -> (u64, u64) {
+        // SAFETY: the caller's promise.
+        let block = unsafe {
+            let raw: [u8; WIDTH] = from.cast::<[u8; WIDTH]>().read();
+            to.cast::<[u8; WIDTH]>().write(raw);
+            u64::from_le_bytes(raw)
+        };
+        let control = block.wrapping_sub(ONES * 0x20) & !block & HIGH;
+        (block, control | equal(block, b'"') | equal(block, b'\\'))
+    }
+
+    /// See the SSE2 version.
+    ///
+    /// # Safety
+    /// WIDTH bytes can be read at `from` and written at `to`.
+    pub unsafe fn copy_ascii(from: *const u8, to: *mut u8) -> usize {
+        // SAFETY: the caller's promise.
+        let (block, mask) = unsafe { copy(from, to) };
+        ((mask | block & HIGH).trailing_zeros() / 8) as usize
+    }
+
+    /// See the SSE2 version.
+    ///
+    /// # Safety
+    /// As `copy_ascii`.
+    pub unsafe fn copy_text(from: *const u8, to: *mut u8) -> usize {
+        // SAFETY: the caller's promise.
+        let (_, mask) = unsafe { copy(from, to) };
+        (mask.trailing_zeros() / 8) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::msgpack;
+
+    fn json(text: &[u8]) -> String {
+        let mut out = b"x".to_vec();
+        write_string(&mut out, text);
+        String::from_utf8(out).unwrap()[1..].to_string()
+    }
+
+    #[test]
+    fn strings_are_escaped_as_fluentd_does() {
+        for (text, expected) in [
+            ("", r#""""#),
+            ("plain", r#""plain""#),
+            ("a\"b,c\td\\e/f", r#""a\"b,c\td\\e/f""#),
+            ("a\nb\r\x08\x0c", r#""a\nb\r\b\f""#),
+            ("\u{1}\u{1f}\u{0}", r#""\u0001\u001f\u0000""#),
+            ("<&>'/\u{7f}", "\"<&>'/\u{7f}\""),
+            ("\u{2028}é✓😀", "\"\u{2028}é✓😀\""),
+        ] {
+            assert_eq!(json(text.as_bytes()), expected);
+        }
+    }
+
+    #[test]
+    fn every_byte_at_every_place_of_a_block() {
+        for len in 1..40 {
+            for place in 0..len {
+                for byte in 0..=255u8 {
+                    let mut text = vec![b'a'; len];
+                    text[place] = byte;
+                    let out = json(&text);
+                    let middle = match byte {
+                        0x80.. => "\u{fffd}".to_string(),
+                        b'"' => "\\\"".to_string(),
+                        b'\\' => "\\\\".to_string(),
+                        8 => "\\b".to_string(),
+                        9 => "\\t".to_string(),
+                        10 => "\\n".to_string(),
+                        12 => "\\f".to_string(),
+                        13 => "\\r".to_string(),
+                        0..0x20 => format!("\\u{byte:04x}"),
+                        _ => (byte as char).to_string(),
+                    };
+                    let expected =
+                        format!("\"{}{}{}\"", "a".repeat(place), middle, "a".repeat(len - place - 1));
+                    assert_eq!(out, expected, "{byte:#x} at {place} of {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn invalid_utf8_behind_valid_text_is_replaced() {
+        for (text, expected) in [
+            (&b"\xc3\xa9\xff"[..], "\"é\u{fffd}\""),
+            (
+                b"caf\xe9 \"x\"\n and more than one block",
+                "\"caf\u{fffd} \\\"x\\\"\\n and more than one block\"",
+            ),
+            (b"\xf0\x9f\x98", "\"\u{fffd}\""),
+            (b"\xed\xa0\x80", "\"\u{fffd}\u{fffd}\u{fffd}\""),
+            ("ééééééééééééé\n\u{1}é".as_bytes(), "\"ééééééééééééé\\n\\u0001é\""),
+        ] {
+            assert_eq!(json(text), expected);
+        }
+    }
+
+    #[test]
+    fn the_portable_scan_agrees() {
+        for place in 0..scan_portable::WIDTH {
+            for other in [b'a', 0x01, 0xff, b'"', 0x21, 0x5d] {
+                for byte in 0..=255u8 {
+                    let mut block = [b'a'; scan_portable::WIDTH];
+                    block[place] = byte;
+                    for later in &mut block[place + 1..] {
+                        *later = other;
+                    }
+                    let special = |b: &u8| *b < 0x20 || *b == b'"' || *b == b'\\';
+                    let ascii = block.iter().position(|b| special(b) || *b >= 0x80);
+                    let text = block.iter().position(special);
+                    let mut copied = [0; scan_portable::WIDTH];
+                    // SAFETY: both arrays have WIDTH bytes.
+                    let found = unsafe {
+                        (
+                            scan_portable::copy_ascii(block.as_ptr(), copied.as_mut_ptr()),
+                            scan_portable::copy_text(block.as_ptr(), copied.as_mut_ptr()),
+                        )
+                    };
+                    assert_eq!(found, (ascii.unwrap_or(8), text.unwrap_or(8)));
+                    assert_eq!(copied, block);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_types_and_odd_keys() {
+        let mut body = Vec::new();
+        msgpack::write_str(&mut body, b"s");
+        msgpack::write_str(&mut body, "é".as_bytes());
+        msgpack::write_nil(&mut body);
+        msgpack::write_nil(&mut body);
+        msgpack::write_int(&mut body, -1);
+        msgpack::write_bool(&mut body, true);
+        msgpack::write_float(&mut body, 1.5);
+        msgpack::write_uint(&mut body, u64::MAX);
+        msgpack::write_bin(&mut body, b"\xff");
+        msgpack::write_event_time(&mut body, 1_700_000_000_250_000_000);
+        msgpack::write_array_header(&mut body, 1);
+        msgpack::write_str(&mut body, b"k");
+        msgpack::write_map_header(&mut body, 0);
+        msgpack::write_str(&mut body, b"l");
+        msgpack::write_array_header(&mut body, 3);
+        msgpack::write_float(&mut body, f64::NAN);
+        msgpack::write_array_header(&mut body, 0);
+        msgpack::write_map_header(&mut body, 1);
+        msgpack::write_str(&mut body, b"x");
+        msgpack::write_bool(&mut body, false);
+        let expected = "{\"s\":\"é\",\"\":null,\"-1\":true,\"1.5\":18446744073709551615,\
+                        \"\u{fffd}\":1700000000,\"[\\\"k\\\"]\":{},\"l\":[null,[],{\"x\":false}]}";
+        let mut out = Vec::new();
+        write_record(&mut out, &body, 7).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let mut out = Vec::new();
+        write_pairs(&mut out, &body, 7).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), expected[1..expected.len() - 1]);
+        for cut in 0..body.len() {
+            let mut out = b"before".to_vec();
+            assert_eq!(write_record(&mut out, &body[..cut], 7), Err(Malformed::Truncated));
+            assert_eq!(out, b"before");
+        }
+    }
+
+    #[test]
+    fn nesting_is_limited() {
+        let mut body = vec![0xa1, b'k'];
+        body.extend(std::iter::repeat_n(0x91, 100_000));
+        let mut out = Vec::new();
+        assert_eq!(write_record(&mut out, &body, 1), Err(Malformed::TooDeep));
+        assert!(out.is_empty());
+        let levels = MAX_DEPTH as usize - 1;
+        let mut body = vec![0xa1, b'k'];
+        body.extend(std::iter::repeat_n(0x91, levels));
+        body.push(0xc0);
+        write_record(&mut out, &body, 1).unwrap();
+        assert_eq!(out.len(), r#"{"k":null}"#.len() + 2 * levels);
+    }
+
+    #[test]
+    fn floats_as_oj_and_as_ruby() {
+        for (value, oj, ruby) in [
+            (0.0, "0.0", "0.0"),
+            (-0.0, "0.0", "-0.0"),
+            (1.5, "1.5", "1.5"),
+            (100.0, "100.0", "100.0"),
+            (1e15, "1000000000000000.0", "1000000000000000.0"),
+            (1e16, "10000000000000000.0", "1.0e+16"),
+            (-1e18, "-1000000000000000000.0", "-1.0e+18"),
+            (1e20, "1.0e+20", "1.0e+20"),
+            (1e-5, "1.0e-05", "1.0e-05"),
+            (f64::INFINITY, "null", "null"),
+        ] {
+            for (floats, expected) in [(Floats::Oj, oj), (Floats::Ruby, ruby)] {
+                let mut out = Vec::new();
+                write_float(&mut out, value, floats);
+                assert_eq!(String::from_utf8(out).unwrap(), expected);
+            }
+        }
+    }
+}
