@@ -59,6 +59,63 @@ class CompiledFormatter:
     def format(self, batch: EventBatch) -> bytes:
         """All events' bytes, in order."""
 
+def json_formatter(floats: str, newline: str) -> CompiledFormatter:
+    """Records as JSON. `floats`: "oj" or "ruby"; `newline`: behind each record.
+
+    Raises:
+        ValueError: another word for `floats`.
+    """
+
+def out_file_formatter(
+    time_type: str | None,
+    time_format: str | None,
+    zone: str | None,
+    output_tag: bool,
+    delimiter: str,
+    newline: str,
+) -> CompiledFormatter:
+    """Time, tag and JSON. `time_type`: "string", "unixtime", "float", "mixed"; None: no time.
+
+    Raises:
+        ValueError: names the time type, directive or zone that is not known, or the delimiter.
+    """
+
+def stdout_formatter(time_format: str, inner: CompiledFormatter) -> CompiledFormatter:
+    """`TIME TAG: TEXT`, the text by `inner`, one line an event, the time in the machine's zone.
+
+    Raises:
+        ValueError: names the unknown directive.
+    """
+
+def single_value_formatter(message_key: str, newline: str) -> CompiledFormatter:
+    """One field's text; nothing where it is missing."""
+
+def hash_formatter(newline: str) -> CompiledFormatter:
+    """Records as Ruby 3.1 prints a Hash."""
+
+def lines_formatter(inner: CompiledFormatter) -> CompiledFormatter:
+    r"""`inner` with exactly one `\n` behind each event's text."""
+
+@final
+class Inject:
+    """Adds host name, worker id, tag and time to every record."""
+
+    def __new__(
+        cls,
+        *,
+        hostname: tuple[str, str] | None = None,
+        worker_id: tuple[str, int] | None = None,
+        tag_key: str | None = None,
+        time: tuple[str, str, str | None, str | None] | None = None,
+    ) -> Inject:
+        """(key, value) for host name and worker id; (key, type, format, zone) for the time.
+
+        Raises:
+            ValueError: names the time type, directive or zone that is not known.
+        """
+    def apply(self, batch: EventBatch) -> EventBatch:
+        """Every record with the fields; those it has already are replaced where they stand."""
+
 @final
 class Partitioner:
     """Chunk keys, compiled: splits a batch by tag, time slot and record fields."""
