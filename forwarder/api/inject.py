@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class Inject(Section):
-    """Declare with `optional_section(Inject, ...)`; call `bind(self.context)` in the plugin's `configure`, then
-    `apply` per batch.
+    """Declare with `optional_section(Inject, ...)`; call `bind(self.context)` in the plugin's `configure`,
+    then `apply` per batch.
 
     A field that a record has already is replaced where it stands; new fields follow at the end in the
     order host name, worker id, tag, time. Differs from Fluentd: nothing.
@@ -39,7 +39,7 @@ class Inject(Section):
     timezone = string("Zone of text times: `+09:00`, `Asia/Tokyo`.", None)
     time_format_fallbacks = array("No effect: it is for reading times.", [])
 
-    _native: _native.Inject | None = None
+    _kernel: _native.Inject | None = None
 
     def configure(self) -> None:
         self._make(worker_id=0)
@@ -58,11 +58,11 @@ class Inject(Section):
             )
         if self.time_format is not None and self.time_key is None:
             context.log.warning("<inject> has time_format but no time_key: time_format has no effect")
-        self._native = self._make(context.worker_id)
+        self._kernel = self._make(context.worker_id)
 
     def apply(self, batch: EventBatch) -> EventBatch:
         """The batch with the fields in every record."""
-        return batch if self._native is None else self._native.apply(batch)
+        return batch if self._kernel is None else self._kernel.apply(batch)
 
     def _make(self, worker_id: int) -> _native.Inject | None:
         if not (self.hostname_key or self.worker_id_key or self.tag_key or self.time_key):

@@ -147,9 +147,9 @@ impl<'a> Sink<'a> {
         unsafe {
             self.vec.set_len(written);
             self.vec.reserve(count);
-            self.vec.set_len(committed);
             self.at = self.vec.as_mut_ptr().add(written);
             self.end = self.vec.as_mut_ptr().add(self.vec.capacity());
+            self.vec.set_len(committed);
         }
     }
 
