@@ -17,7 +17,6 @@ $(VENV)/.installed: pyproject.toml | check-cargo
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@rm -f forwarder/_native.*.so.old
 	@touch $@ $(SO)
 
 .PHONY: check-cargo
@@ -27,6 +26,7 @@ check-cargo:
 $(SO): $(RUST) | check-cargo
 	cargo build --release --quiet --manifest-path native/Cargo.toml
 	cp native/target/release/libforwarder_native.so $@.tmp && mv $@.tmp $@
+	@rm -f forwarder/_native.cpython-*.so # would be imported in its place
 
 setup: $(VENV)/.installed $(SO) ## make the virtual environment and build the native crate
 
