@@ -19,6 +19,10 @@ pub mod ruby_inspect;
 pub mod sample;
 pub mod sockaddr;
 pub mod stream;
+pub mod syslog;
+mod syslog_regexp;
+mod syslog_string;
+mod syslog_time;
 pub mod time;
 pub mod udp;
 

@@ -56,6 +56,9 @@ pub struct Events {
     pub fields: Vec<u8>,
     /// The events, in order.
     pub items: Vec<Item>,
+    /// Parts of the text that gave no event though the text as a whole matched: the elements of a JSON
+    /// array that are no objects, or whose time does not fit. The caller books them as lost.
+    pub unmatched: u32,
 }
 
 impl Events {
@@ -63,6 +66,7 @@ impl Events {
     pub fn clear(&mut self) {
         self.fields.clear();
         self.items.clear();
+        self.unmatched = 0;
     }
 
     /// Ends an event whose pairs were appended to `fields` from `start` on.

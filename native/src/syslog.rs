@@ -1,0 +1,258 @@
+//! The syslog parser: RFC 3164 and RFC 5424 messages as Fluentd's parser_syslog reads them.
+//!
+//! Fluentd has two engines that differ on odd messages: `regexp` (the default; [`crate::syslog_regexp`])
+//! and `string` ([`crate::syslog_string`]). Both are scanners here, neither uses regular expressions.
+//!
+//! With `with_priority` the event has the pair `pri` and `Item::priority` is set.
+
+use memchr::{memchr, memchr_iter};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::compiled::CompiledParser;
+use crate::msgpack::{write_int, write_text};
+use crate::options::ParseOptions;
+use crate::parser::{Events, Mismatch, Parser, Session};
+use crate::syslog_time::{HeaderFormat, HeaderTime, RFC3164_FORMAT};
+use crate::{syslog_regexp, syslog_string};
+
+/// Which of the two messages formats are expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageFormat {
+    /// RFC 3164 only.
+    Rfc3164,
+    /// RFC 5424 only.
+    Rfc5424,
+    /// RFC 5424 where the message starts with a priority and a version, otherwise RFC 3164.
+    Auto,
+}
+
+/// The parser's parameters.
+#[derive(Debug, Clone)]
+pub struct SyslogOptions {
+    /// `message_format`
+    pub message_format: MessageFormat,
+    /// `with_priority`
+    pub with_priority: bool,
+    /// `time_format`; None: each format's default.
+    pub time_format: Option<String>,
+    /// `rfc5424_time_format`
+    pub rfc5424_time_format: String,
+    /// `support_colonless_ident`, of the string engine
+    pub support_colonless_ident: bool,
+    /// `parser_engine string`
+    pub string_engine: bool,
+    /// The common parameters; only the time's and `keep_time_key` mean something here, as in Fluentd.
+    pub common: ParseOptions,
+}
+
+/// A compiled syslog parser.
+pub struct SyslogParser {
+    pub(crate) options: SyslogOptions,
+    pub(crate) rfc3164: HeaderFormat,
+    pub(crate) rfc5424: HeaderFormat,
+}
+
+impl SyslogParser {
+    /// Compiles.
+    ///
+    /// # Errors
+    /// A message about the time format or zone.
+    pub fn new(options: SyslogOptions) -> Result<Self, String> {
+        let given = options.time_format.as_deref();
+        let rfc5424 = match options.message_format {
+            MessageFormat::Rfc5424 => given.unwrap_or(&options.rfc5424_time_format),
+            _ => &options.rfc5424_time_format,
+        };
+        Ok(SyslogParser {
+            rfc3164: HeaderFormat::rfc3164(given.unwrap_or(RFC3164_FORMAT), &options.common.time)?,
+            rfc5424: HeaderFormat::rfc5424(rfc5424, &options.common.time)?,
+            options,
+        })
+    }
+}
+
+impl Parser for SyslogParser {
+    fn session(&self) -> Box<dyn Session + '_> {
+        Box::new(SyslogSession {
+            parser: self,
+            rfc3164: HeaderTime::default(),
+            rfc5424: HeaderTime::default(),
+        })
+    }
+
+    fn estimate_current_event(&self) -> bool {
+        self.options.common.estimate_current_event
+    }
+}
+
+struct SyslogSession<'a> {
+    parser: &'a SyslogParser,
+    rfc3164: HeaderTime,
+    rfc5424: HeaderTime,
+}
+
+impl Session for SyslogSession<'_> {
+    #[inline]
+    fn parse(&mut self, text: &[u8], out: &mut Events) -> Result<(), Mismatch> {
+        let parser = self.parser;
+        let rfc5424 = match parser.options.message_format {
+            MessageFormat::Rfc3164 => false,
+            MessageFormat::Rfc5424 => true,
+            MessageFormat::Auto => is_rfc5424(text),
+        };
+        let start = out.fields.len();
+        out.fields.reserve(text.len() + 128);
+        let mut event = Event {
+            fields: &mut out.fields,
+            pairs: 0,
+            valid: simdutf8::basic::from_utf8(text).is_ok(),
+            priority: None,
+        };
+        let time = match (rfc5424, parser.options.string_engine) {
+            (false, false) => {
+                syslog_regexp::parse_rfc3164(parser, &mut self.rfc3164, text, &mut event)?;
+                &self.rfc3164
+            }
+            (true, false) => {
+                syslog_regexp::parse_rfc5424(parser, &mut self.rfc5424, text, &mut event)?;
+                &self.rfc5424
+            }
+            (false, true) => {
+                syslog_string::parse_rfc3164(parser, &mut self.rfc3164, text, &mut event)?;
+                &self.rfc3164
+            }
+            (true, true) => {
+                syslog_string::parse_rfc5424(parser, &mut self.rfc5424, text, &mut event)?;
+                &self.rfc5424
+            }
+        };
+        let (pairs, priority) = (event.pairs, event.priority);
+        out.push(start, pairs, Some(time.time_ns));
+        if let Some(item) = out.items.last_mut() {
+            item.priority = priority;
+        }
+        Ok(())
+    }
+}
+
+/// An event being written. The keys are given with their MessagePack header.
+pub(crate) struct Event<'a> {
+    pub fields: &'a mut Vec<u8>,
+    pub pairs: u32,
+    /// Whether the whole message is UTF-8; then so is each part, for they are cut at ASCII.
+    pub valid: bool,
+    pub priority: Option<u32>,
+}
+
+pub(crate) const HOST: &[u8] = b"\xa4host";
+pub(crate) const IDENT: &[u8] = b"\xa5ident";
+pub(crate) const PID: &[u8] = b"\xa3pid";
+pub(crate) const MSGID: &[u8] = b"\xa5msgid";
+pub(crate) const EXTRADATA: &[u8] = b"\xa9extradata";
+pub(crate) const MESSAGE: &[u8] = b"\xa7message";
+pub(crate) const TIME: &[u8] = b"\xa4time";
+
+impl Event<'_> {
+    #[inline]
+    pub fn text(&mut self, key: &[u8], value: &[u8]) {
+        self.fields.extend_from_slice(key);
+        write_text(self.fields, value, self.valid);
+        self.pairs += 1;
+    }
+
+    #[inline]
+    pub fn priority(&mut self, priority: i64) {
+        self.fields.extend_from_slice(b"\xa3pri");
+        write_int(self.fields, priority);
+        self.pairs += 1;
+        self.priority = Some(u32::try_from(priority.max(0)).unwrap_or(u32::MAX));
+    }
+}
+
+/// The starts of the message's lines: where Ruby's `^` matches.
+fn line_starts(text: &[u8]) -> impl Iterator<Item = usize> {
+    std::iter::once(0).chain(memchr_iter(b'\n', text).map(|at| at + 1))
+}
+
+/// `<` one to three digits `>`: the number, and the length of all.
+#[inline]
+pub(crate) fn priority(text: &[u8]) -> Option<(i64, usize)> {
+    let digits = text.strip_prefix(b"<")?;
+    let mut value = 0;
+    for (at, byte) in digits.iter().take(4).enumerate() {
+        match byte {
+            b'0'..=b'9' => value = value * 10 + i64::from(byte - b'0'),
+            b'>' if at > 0 => return Some((value, at + 2)),
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// The first line start at which `matches` finds something. A priority further down counts only where
+/// no `>` stands before it.
+pub(crate) fn at_line_start<T>(text: &[u8], matches: impl Fn(&[u8]) -> Option<T>) -> Option<(T, usize)> {
+    let (found, at) = line_starts(text).find_map(|at| Some((matches(&text[at..])?, at)))?;
+    (at == 0 || memchr(b'>', &text[..at]).is_none()).then_some((found, at))
+}
+
+fn is_rfc5424(text: &[u8]) -> bool {
+    let starts = |line: &[u8]| {
+        let (_, len) = priority(line)?;
+        matches!(line.get(len), Some(b'1'..=b'9')).then_some(())
+    };
+    line_starts(text).any(|at| starts(&text[at..]).is_some())
+}
+
+/// Without one line end, as Ruby's `chomp`.
+#[inline]
+pub(crate) fn chomp(text: &[u8]) -> &[u8] {
+    match text {
+        [rest @ .., b'\r', b'\n'] | [rest @ .., b'\n' | b'\r'] => rest,
+        _ => text,
+    }
+}
+
+/// Compiles a syslog parser.
+#[pyfunction]
+#[pyo3(signature = (message_format, with_priority, time_format, rfc5424_time_format, support_colonless_ident, parser_engine, options))]
+#[allow(clippy::too_many_arguments)]
+pub fn syslog_parser(
+    message_format: &str,
+    with_priority: bool,
+    time_format: Option<String>,
+    rfc5424_time_format: String,
+    support_colonless_ident: bool,
+    parser_engine: &str,
+    options: ParseOptions,
+) -> PyResult<CompiledParser> {
+    let message_format = match message_format {
+        "rfc3164" => MessageFormat::Rfc3164,
+        "rfc5424" => MessageFormat::Rfc5424,
+        "auto" => MessageFormat::Auto,
+        other => {
+            return Err(PyValueError::new_err(format!(
+                "message_format is rfc3164, rfc5424 or auto, not {other}"
+            )));
+        }
+    };
+    let string_engine = match parser_engine {
+        "regexp" => false,
+        "string" => true,
+        other => {
+            return Err(PyValueError::new_err(format!("parser_engine is regexp or string, not {other}")));
+        }
+    };
+    SyslogParser::new(SyslogOptions {
+        message_format,
+        with_priority,
+        time_format,
+        rfc5424_time_format,
+        support_colonless_ident,
+        string_engine,
+        common: options,
+    })
+    .map(CompiledParser::new)
+    .map_err(PyValueError::new_err)
+}
