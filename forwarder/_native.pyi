@@ -303,3 +303,25 @@ def python_parser(
 
 def network_contains(network: str, address: str) -> bool:
     """Whether a CIDR network (or a single address) contains an IP address. Raises ValueError."""
+
+def json_parser(json_parser: str, options: dict[str, Any]) -> CompiledParser:
+    """JSON objects, or arrays of them. `options` as `CommonParser.options()` gives them.
+
+    Raises:
+        ValueError: (message, parameter) for a parameter that cannot be used.
+    """
+
+def syslog_parser(
+    message_format: str,
+    with_priority: bool,
+    time_format: str | None,
+    rfc5424_time_format: str,
+    support_colonless_ident: bool,
+    parser_engine: str,
+    options: dict[str, Any],
+) -> CompiledParser:
+    """syslog messages of RFC 3164 and RFC 5424. `time_format` None: the message format's own.
+
+    Raises:
+        ValueError: (message, parameter) for a parameter that cannot be used.
+    """

@@ -1,6 +1,5 @@
 //! The JSON parser: an object is an event, an array of objects is several.
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -178,10 +177,8 @@ impl Session for JsonSession<'_> {
 #[pyfunction]
 pub fn json_parser(json_parser: &str, options: &Bound<'_, PyDict>) -> PyResult<CompiledParser> {
     if !matches!(json_parser, "oj" | "yajl" | "json") {
-        return Err(PyValueError::new_err((
-            format!("json_parser is oj, yajl or json, not {json_parser}"),
-            "json_parser",
-        )));
+        let why = format!("expected oj, yajl or json, not {json_parser}");
+        return Err(Invalid::new("json_parser", why).into());
     }
     Ok(CompiledParser::new(JsonParser::new(&ParseOptions::from_dict(options)?)?))
 }

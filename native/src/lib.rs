@@ -9,7 +9,9 @@ pub mod framer;
 pub mod ingest;
 pub mod inject;
 pub mod intake;
+pub mod json_in;
 pub mod json_out;
+pub mod json_parser;
 pub mod msgpack;
 pub mod options;
 pub mod parser;
@@ -45,11 +47,15 @@ mod _native {
     #[pymodule_export]
     use crate::intake::{FedConnection, Ingestor, Intake, StreamFeeder, StreamFramer, python_parser};
     #[pymodule_export]
+    use crate::json_parser::json_parser;
+    #[pymodule_export]
     use crate::partition::Partitioner;
     #[pymodule_export]
     use crate::sample::Sampler;
     #[pymodule_export]
     use crate::stream::{StreamServer, network_contains};
+    #[pymodule_export]
+    use crate::syslog::syslog_parser;
     #[pymodule_export]
     use crate::udp::UdpReceiver;
 }

@@ -6,12 +6,12 @@
 //! With `with_priority` the event has the pair `pri` and `Item::priority` is set.
 
 use memchr::{memchr, memchr_iter};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::compiled::CompiledParser;
 use crate::msgpack::{write_int, write_text};
-use crate::options::ParseOptions;
+use crate::options::{Invalid, ParseOptions};
 use crate::parser::{Events, Mismatch, Parser, Session};
 use crate::syslog_time::{HeaderFormat, HeaderTime, RFC3164_FORMAT};
 use crate::{syslog_regexp, syslog_string};
@@ -58,15 +58,18 @@ impl SyslogParser {
     ///
     /// # Errors
     /// A message about the time format or zone.
-    pub fn new(options: SyslogOptions) -> Result<Self, String> {
+    pub fn new(options: SyslogOptions) -> Result<Self, Invalid> {
         let given = options.time_format.as_deref();
         let rfc5424 = match options.message_format {
             MessageFormat::Rfc5424 => given.unwrap_or(&options.rfc5424_time_format),
             _ => &options.rfc5424_time_format,
         };
+        let time = &options.common.time;
+        let invalid = |param: &'static str| move |why: String| Invalid::new(param, why);
         Ok(SyslogParser {
-            rfc3164: HeaderFormat::rfc3164(given.unwrap_or(RFC3164_FORMAT), &options.common.time)?,
-            rfc5424: HeaderFormat::rfc5424(rfc5424, &options.common.time)?,
+            rfc3164: HeaderFormat::rfc3164(given.unwrap_or(RFC3164_FORMAT), time)
+                .map_err(invalid("time_format"))?,
+            rfc5424: HeaderFormat::rfc5424(rfc5424, time).map_err(invalid("rfc5424_time_format"))?,
             options,
         })
     }
@@ -225,23 +228,23 @@ pub fn syslog_parser(
     rfc5424_time_format: String,
     support_colonless_ident: bool,
     parser_engine: &str,
-    options: ParseOptions,
+    options: &Bound<'_, PyDict>,
 ) -> PyResult<CompiledParser> {
     let message_format = match message_format {
         "rfc3164" => MessageFormat::Rfc3164,
         "rfc5424" => MessageFormat::Rfc5424,
         "auto" => MessageFormat::Auto,
         other => {
-            return Err(PyValueError::new_err(format!(
-                "message_format is rfc3164, rfc5424 or auto, not {other}"
-            )));
+            let why = format!("expected rfc3164, rfc5424 or auto, not {other}");
+            return Err(Invalid::new("message_format", why).into());
         }
     };
     let string_engine = match parser_engine {
         "regexp" => false,
         "string" => true,
         other => {
-            return Err(PyValueError::new_err(format!("parser_engine is regexp or string, not {other}")));
+            let why = format!("expected regexp or string, not {other}");
+            return Err(Invalid::new("parser_engine", why).into());
         }
     };
     SyslogParser::new(SyslogOptions {
@@ -251,8 +254,8 @@ pub fn syslog_parser(
         rfc5424_time_format,
         support_colonless_ident,
         string_engine,
-        common: options,
+        common: ParseOptions::from_dict(options)?,
     })
     .map(CompiledParser::new)
-    .map_err(PyValueError::new_err)
+    .map_err(PyErr::from)
 }

@@ -31,8 +31,7 @@ pub(crate) fn parse_rfc3164(
     let host_end = at + memchr(b' ', &text[at..]).ok_or(Mismatch::NoMatch)?;
     event.text(HOST, &text[at..host_end]);
     let rest = &text[host_end + 1..];
-    let ident_end =
-        rest.iter().position(|byte| matches!(byte, b' ' | b':' | b'[')).unwrap_or(rest.len());
+    let ident_end = rest.iter().position(|byte| matches!(byte, b' ' | b':' | b'[')).unwrap_or(rest.len());
     event.text(IDENT, &rest[..ident_end]);
     let mut rest = &rest[ident_end..];
     if let Some(inner) = rest.strip_prefix(b"[") {
@@ -119,10 +118,10 @@ fn find_host(text: &[u8]) -> Option<(&[u8], Rest<'_>)> {
         while text.get(end).copied().is_some_and(is_graphic) {
             end += 1;
         }
-        if *text.get(end)? == b' ' {
-            if let Some(rest) = match_rest(text, end + 1, &mut closing) {
-                return Some((&text[start.max(end.saturating_sub(255))..end], rest));
-            }
+        if *text.get(end)? == b' '
+            && let Some(rest) = match_rest(text, end + 1, &mut closing)
+        {
+            return Some((&text[start.max(end.saturating_sub(255))..end], rest));
         }
         start = end;
     }

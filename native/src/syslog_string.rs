@@ -8,6 +8,7 @@ use crate::msgpack::write_nil;
 use crate::parser::Mismatch;
 use crate::syslog::{EXTRADATA, Event, HOST, IDENT, MESSAGE, MSGID, PID, SyslogParser, TIME, chomp};
 use crate::syslog_time::{HeaderFormat, HeaderTime};
+use crate::time::text_to_integer;
 
 fn space(text: &[u8], from: usize) -> Option<usize> {
     Some(from + memchr(b' ', text.get(from..)?)?)
@@ -23,22 +24,7 @@ fn priority(text: &[u8], at: &mut usize) -> Result<i64, Mismatch> {
         return Err(Mismatch::NoMatch);
     }
     *at = end + 1;
-    Ok(leading_number(&text[1..end]))
-}
-
-/// The number at the start of `text`, 0 where there is none (Ruby's `to_i`).
-fn leading_number(text: &[u8]) -> i64 {
-    let text = text.trim_ascii_start();
-    let (negative, digits) = match text {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        _ => (false, text),
-    };
-    let number = digits
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .fold(0i64, |value, byte| value.saturating_mul(10).saturating_add(i64::from(byte - b'0')));
-    if negative { -number } else { number }
+    Ok(text_to_integer(&text[1..end]))
 }
 
 /// The time of a format that is not the default's: words parted by single spaces.

@@ -6,7 +6,7 @@
 use memchr::memchr;
 
 use crate::parser::Mismatch;
-use crate::time::{TimeParser, TimeSpec};
+use crate::time::{TimeCache, TimeParser, TimeSpec};
 
 const SECOND: i64 = 1_000_000_000;
 /// Fluentd's default for RFC 3164.
@@ -49,7 +49,7 @@ impl HeaderFormat {
             fallback: None,
             words: word_count(format),
             fixed_width: [RFC3164_FORMAT, "%b %d %H:%M:%S.%N"].contains(&format),
-            usual: format == RFC3164_FORMAT && time.kind == "string",
+            usual: format == RFC3164_FORMAT && matches!(time.kind.as_str(), "" | "string"),
         })
     }
 
@@ -61,13 +61,14 @@ impl HeaderFormat {
         let without = TimeSpec { format: Some(RFC5424_WITHOUT_FRACTION.to_owned()), ..time.clone() };
         Ok(HeaderFormat {
             fallback: Some(TimeParser::new(&without)?),
-            usual: format == RFC5424_FORMAT && time.kind == "string",
+            usual: format == RFC5424_FORMAT && matches!(time.kind.as_str(), "" | "string"),
             ..Self::rfc3164(format, time)?
         })
     }
 
-    fn parse(&self, text: &[u8]) -> Option<i64> {
-        self.parser.parse(text).or_else(|| self.fallback.as_ref()?.parse(text))
+    fn parse(&self, text: &[u8], caches: &mut [TimeCache; 2]) -> Option<i64> {
+        let [cache, fallback] = caches;
+        self.parser.parse(text, cache).or_else(|| self.fallback.as_ref()?.parse(text, fallback))
     }
 }
 
@@ -83,6 +84,8 @@ pub struct HeaderTime {
     /// "Feb 28 12:0" or "2023-02-28T12:00", whose time is `base`.
     prefix: Vec<u8>,
     base: i64,
+    /// Of the format's parsers.
+    caches: [TimeCache; 2],
 }
 
 impl HeaderTime {
@@ -97,10 +100,11 @@ impl HeaderTime {
         if !self.raw.is_empty() && rest.starts_with(&self.raw) {
             return Ok(start + self.raw.len());
         }
-        if format.usual && format.fallback.is_some() {
-            if let Some(len) = self.read_iso(rest) {
-                return Ok(start + len + 1);
-            }
+        if format.usual
+            && format.fallback.is_some()
+            && let Some(len) = self.read_iso(rest)
+        {
+            return Ok(start + len + 1);
         }
         self.raw.clear();
         let (end, squeeze) = words(rest, format.words).ok_or(Mismatch::InvalidTime)?;
@@ -144,7 +148,7 @@ impl HeaderTime {
             // zones change their offset at full ten minutes, so these are safe to add
             Some(seconds) if self.prefix == self.text[..split] => self.time_ns = self.base + seconds * SECOND,
             _ => {
-                self.time_ns = format.parse(&self.text).ok_or(Mismatch::InvalidTime)?;
+                self.time_ns = format.parse(&self.text, &mut self.caches).ok_or(Mismatch::InvalidTime)?;
                 if let Some(seconds) = tail {
                     self.prefix.clear();
                     self.prefix.extend_from_slice(&self.text[..split]);
@@ -180,8 +184,7 @@ impl HeaderTime {
         }
         let (offset, zone_len) = match *tail {
             [b'Z', ..] => (0, 1),
-            [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2, ..]
-            | [sign @ (b'+' | b'-'), h1, h2, m1, m2, ..] => {
+            [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2, ..] | [sign @ (b'+' | b'-'), h1, h2, m1, m2, ..] => {
                 let minutes = two(h1, h2, 23)? * 60 + two(m1, m2, 59)?;
                 let len = if tail[3] == b':' { 6 } else { 5 };
                 (if sign == b'-' { -minutes } else { minutes }, len)
@@ -316,9 +319,15 @@ mod tests {
             assert!(time.read_iso(text.as_bytes()).is_some());
             assert_eq!(time.time_ns, 1_677_585_600 * SECOND + nanos, "{text}");
         }
-        for text in
-            ["2023-02-28T12:00:60Z x", "2023-02-28T12:00:00.Z x", "2023-02-28T12:00:00 x", "2023-02-28T12:00:00Zx y", "- x", "2023-02-28T12:00:00Z", ""]
-        {
+        for text in [
+            "2023-02-28T12:00:60Z x",
+            "2023-02-28T12:00:00.Z x",
+            "2023-02-28T12:00:00 x",
+            "2023-02-28T12:00:00Zx y",
+            "- x",
+            "2023-02-28T12:00:00Z",
+            "",
+        ] {
             assert_eq!(HeaderTime::default().read_iso(text.as_bytes()), None, "{text}");
         }
     }
