@@ -165,14 +165,22 @@ class Diagnostics:
             raise InvalidConfiguration(self)
 
     def render(self, severities: tuple[Severity, ...] = ("error", "warning", "note")) -> str:
-        """All findings of these severities, errors first, in the order in which they were found."""
+        """The findings of these severities: errors first, then by file and line."""
         order = ("error", "warning", "note")
+        files = {
+            item.position.source.path: at
+            for at, item in reversed(list(enumerate(self.items)))
+            if item.position
+        }
+
+        def place(item: Diagnostic) -> tuple[int, int, int, int]:
+            rank = order.index(item.severity)
+            if item.position is None:
+                return rank, -1, 0, 0
+            return rank, files[item.position.source.path], item.position.line, item.position.column
+
         return "\n\n".join(
-            item.render()
-            for severity in order
-            if severity in severities
-            for item in self.items
-            if item.severity == severity
+            item.render() for item in sorted(self.items, key=place) if item.severity in severities
         )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -341,13 +340,13 @@ class _Evaluator:
         if name == "use_default":
             return _raiser(SetDefault)
         if name == "hostname":
-            return socket.gethostname
+            return _hostname
         if name == "worker_id":
             return lambda: str(self.embedded.worker_id)
         if name == "ENV":
             return self.environment()
         if name == "Socket" and self.accept(".") and self.take() == ("name", "gethostname"):
-            return socket.gethostname
+            return _hostname
         if name == "File" and self.accept(".") and self.take() == ("name", "read"):
             (path,) = self.exactly(1)
             return lambda: _read(path())
@@ -424,6 +423,10 @@ class _Evaluator:
                 text += char
         parts.append(_constant(text))
         return lambda: "".join(part() for part in parts)
+
+
+def _hostname() -> str:
+    return os.uname().nodename  # what gethostname gives, without importing socket
 
 
 def _constant(text: str) -> Thunk:

@@ -9,7 +9,7 @@ from forwarder.config.element import Element, Parameter
 from forwarder.config.secrets import MASK, mask_value, secret_name
 
 _PLAIN: Final = re.compile(r"[^\s\"'\[{#][^\s#]*(?:[ \t]+[^\s#]+)*")
-_PLAIN_NAME: Final = re.compile(r"[^\s\"'<#@][^\s]*")
+_PLAIN_NAME: Final = re.compile(r"(?!include$)[^\s\"'<#@][^\s]*")
 _PLAIN_ARGUMENT: Final = re.compile(r"[^\s\"'>#][^\s>#]*(?: [^\s>#]+)*")
 _ESCAPES: Final = {
     "\\": "\\\\",

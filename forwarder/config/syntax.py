@@ -76,9 +76,9 @@ class V1Parser:
             if start >= len(self.text):
                 if top:
                     return
-                raise self.error(
-                    f"<{element.name}> of line {element.line} is not closed: "
-                    f"expected end tag </{element.name}>, got end of file"
+                raise ConfigSyntaxError(
+                    f"<{element.name}> is not closed: expected end tag </{element.name}>, got end of file",
+                    element.position,
                 )
             if self.text.startswith("</", start):
                 self.end_tag(element, top=top)
@@ -138,6 +138,8 @@ class V1Parser:
             raise self.error("expected a parameter name", start)
         position = self.source.position(start)
         blank = self.skip(_BLANK)
+        if name == "@include" and (blank is None or "\n" in blank):
+            raise self.error("expected a path after @include", start)
         if self.at >= len(self.text) or (blank is not None and ("\n" in blank or "\r" in blank)):
             self.set(element, Parameter(name, "", position, position))
             return
