@@ -7,6 +7,7 @@ source (`expression` parameters).
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Final
 
 from forwarder.api.errors import ConfigError
@@ -72,7 +73,11 @@ def compile_regexp(text: str) -> re.Pattern[str]:
         if letter in letters:
             flags |= flag
     try:
-        return re.compile(_translate(source), flags)
+        with (
+            warnings.catch_warnings()
+        ):  # "possible set difference": Python means `--` in a class as Ruby does
+            warnings.simplefilter("ignore", FutureWarning)
+            return re.compile(_translate(source), flags)
     except (re.error, OverflowError, RecursionError) as error:
         raise ConfigError(f"invalid regexp: {text}: {error}") from error
 
