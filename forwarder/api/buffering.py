@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import Section, array, boolean, duration, enum, float_, integer, size, string
 
-_FIELD: Final = re.compile(r"[-_.@a-zA-Z0-9]+")
 _REFUSED_TYPES: Final = ("file", "file_single")
+_FIELD: Final = re.compile(r"[-_.@a-zA-Z0-9]+")
 
 
 class ChunkKeys(NamedTuple):

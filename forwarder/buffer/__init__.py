@@ -1,1 +1,1 @@
-"""TODO"""
+"""Chunks between the emitting threads and the flush threads."""

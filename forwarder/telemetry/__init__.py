@@ -1,1 +1,1 @@
-"""TODO"""
+"""What the forwarder knows about itself: the ledger and its own log."""

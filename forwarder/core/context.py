@@ -1,0 +1,122 @@
+"""What a plugin can ask of the engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forwarder.api.errors import BufferOverflow, ConfigError
+from forwarder.telemetry.ledger import Counters
+from forwarder.telemetry.log import Log, PluginLog
+
+if TYPE_CHECKING:
+    from forwarder._native import EventBatch
+    from forwarder.core.router import Router
+
+
+class Routes:
+    """The routers of an engine by label."""
+
+    def __init__(self) -> None:
+        self.by_label: dict[str, Router] = {}
+
+    def find(self, label: str) -> Router:
+        """A label's router. Raises ConfigError where there is none."""
+        router = self.by_label.get(label)
+        if router is None:
+            known = ", ".join(sorted(name for name in self.by_label if name != "@ROOT")) or "none"
+            raise ConfigError(f"label {label!r} is not defined; labels are: {known}", param="@label")
+        return router
+
+    @property
+    def error(self) -> Router | None:
+        """Where `@ERROR` events go."""
+        return self.by_label.get("@ERROR")
+
+
+class PluginContext:
+    """One plugin's `Context`."""
+
+    def __init__(
+        self, *, plugin_id: str, type_name: str, argument: str, label: str | None, home: str, log: PluginLog,
+        sink: Log, counters: Counters, routes: Routes, worker_id: int, hostname: str, root_dir: str | None,
+        check_only: bool,
+    ) -> None:  # fmt: skip
+        self.id = plugin_id
+        self.type_name = type_name
+        self.argument = argument
+        self.label = label
+        self.home = home
+        """The label in which the plugin stands."""
+        self.log = log
+        self.worker_id = worker_id
+        self.hostname = hostname
+        self.root_dir = root_dir
+        self.check_only = check_only
+        self.counters = counters
+        self._sink = sink
+        self._routes = routes
+        self._target: Router | None = None
+
+    def emit(self, batch: EventBatch) -> None:
+        """Hands a batch to the routes behind this plugin."""
+        count = len(batch)
+        if not count:
+            return
+        if self._target is None:
+            self._target = self._routes.find(self.label or self.home)
+        self._target.route(batch)
+        self.counters.emit(count)
+
+    def emit_to_label(self, label: str, batch: EventBatch) -> None:
+        """Hands a batch to the start of a label's routes."""
+        count = len(batch)
+        if count:
+            self._routes.find(label).route(batch)
+            self.counters.emit(count)
+
+    def admit_to_label(self, label: str, batch: EventBatch) -> None:
+        """Raises BufferOverflow where `emit_to_label` would."""
+        if batch:
+            self._routes.find(label).admit(batch)
+
+    def emit_error(self, batch: EventBatch, reason: str, detail: str) -> None:
+        """Hands events that went wrong to `@ERROR`, or counts them as lost."""
+        count = len(batch)
+        if not count:
+            return
+        self.counters.frame.explained += count
+        self.fail(batch, reason, detail)
+
+    def fail(self, batch: EventBatch, reason: str, error: str | BaseException) -> None:
+        """As `emit_error`, for the engine: the caller has done the books of the batch."""
+        count = len(batch)
+        router = self._routes.error
+        # what goes wrong inside @ERROR ends there: nothing comes back to it
+        if router is not None and self.home != "@ERROR":
+            try:
+                router.route(batch)
+            except BufferOverflow:
+                self.log_repeated("@ERROR has no room", count=count, level="error")
+            else:
+                self.counters.error(count)
+                self.log_repeated("send events to @ERROR", count=count, reason=reason, error=error)
+                return
+        self.counters.lose(count, reason)
+        self.log_repeated("events are lost by an error", count=count, reason=reason, error=error)
+
+    def received(self, count: int) -> None:
+        """Books events that an input took from outside."""
+        self.counters.take(count)
+
+    def drop(self, count: int, reason: str) -> None:
+        """Names the reason for events that do not go on."""
+        self.counters.frame.explained += count
+        self.counters.lose(count, reason)
+
+    def check_label(self, label: str) -> None:
+        """Raises ConfigError where the label does not exist."""
+        self._routes.find(label)
+
+    def log_repeated(self, message: str, *, count: int = 1, level: str = "warn", **fields: object) -> None:
+        """Logs `message` at once, then at most once per interval with a count."""
+        self._sink.repeats.log(self.log, message, count, level, fields)

@@ -1,0 +1,425 @@
+"""Buffered delivery of one output: append on one side, flush threads on the other.
+
+A flush thread sleeps until something is due: a queued chunk, the age or time slot of a staged one, a retry,
+a confirmation that did not come. So nothing wakes up at rest, and no timer is needed besides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from threading import Condition, Lock, Thread
+from typing import TYPE_CHECKING, Final
+
+from forwarder._native import Partitioner
+from forwarder.api.errors import BufferOverflow, ConfigError, UnrecoverableError
+from forwarder.buffer.chunk import Key, MemoryChunk
+from forwarder.buffer.limits import Limits
+from forwarder.buffer.memory import MemoryBuffer
+from forwarder.core.pipeline import OutputNode
+from forwarder.core.retry import RetryPolicy, RetryState
+from forwarder.telemetry.ledger import BufferMetrics
+
+if TYPE_CHECKING:
+    from forwarder._native import EventBatch
+    from forwarder.api.plugin import Output
+    from forwarder.core.context import PluginContext
+
+_UNRECOVERABLE: Final = (UnrecoverableError, TypeError, AttributeError, UnicodeError)
+"""Errors of the data or of the plugin's code: the same chunk would fail again."""
+_NEVER: Final = float("inf")
+_ANY_TIME: Final = 1e18
+_LONGEST_WAIT: Final = 60.0
+"""The wall clock may be set while a time slot is waited for."""
+
+
+def buffers(plugin: Output, *, has_section: bool) -> bool:
+    """Whether an output runs buffered; Fluentd's rules. Raises ConfigError where it cannot run so."""
+    direct = overrides(plugin, "process") or overrides(plugin, "process_batch")
+    writes = overrides(plugin, "write") or overrides(plugin, "try_write")
+    if not direct and not writes:
+        raise ConfigError(f"{type(plugin).__name__} implements none of process, write and try_write")
+    if has_section and not writes:
+        raise ConfigError("<buffer> is configured, but this output does not support buffering", param="buffer")
+    return writes and (has_section or plugin.always_buffered or not direct)
+
+
+def overrides(plugin: Output, method: str) -> bool:
+    """Whether the plugin's class implements a method of `Output` itself."""
+    from forwarder.api.plugin import Output  # noqa: PLC0415 - at build only
+
+    return getattr(type(plugin), method) is not getattr(Output, method)
+
+
+class BufferedOutput(OutputNode):
+    """An output behind a buffer."""
+
+    def __init__(
+        self, plugin: Output, context: PluginContext, *, secondary: Output | None = None,
+        now: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self.plugin = plugin
+        self.context = context
+        self.secondary = secondary
+        self._now = now
+        self._wall = wall
+        section = plugin.buffer
+        keys = section.keys()
+        self._fields = keys.fields
+        self._partition: Callable[[EventBatch], list[tuple[str | None, int | None, tuple[str | None, ...], EventBatch]]] | None = None  # noqa: E501 # fmt: skip
+        if keys.tag or keys.timekey is not None or keys.fields:
+            try:
+                partitioner = Partitioner(keys.tag, keys.timekey, keys.zone, keys.fields)
+            except ValueError as error:
+                raise ConfigError(str(error), param="buffer") from error
+            self._partition = partitioner.partition
+        self._format = plugin.format_batch if overrides(plugin, "format_batch") else None
+        self.limits = Limits.of(section)
+        self.buffer = MemoryBuffer(self.limits)
+        self.policy = RetryPolicy.of(section, secondary=secondary is not None)
+        self._immediate = section.flush_mode == "immediate"
+        self._overflow = section.overflow_action
+        self._burst = section.flush_thread_burst_interval or 0.0
+        self._commit_seconds = section.delayed_commit_timeout
+        self._flush_at_shutdown = section.flush_at_shutdown is not False
+        lock = Lock()
+        self._work = Condition(lock)
+        self._room = Condition(lock)
+        self._threads: list[Thread] = []
+        self._retries: dict[bytes, RetryState] = {}
+        self._unconfirmed: dict[bytes, tuple[MemoryChunk, float, bool]] = {}
+        self._last_failed: bytes | None = None
+        self._health: RetryState | None = None
+        self._draining = False
+        self._closed = False
+        vars(plugin).update(admit=self.admit, deliver=self.deliver, commit=self.commit)
+        if secondary is not None:
+            vars(secondary)["commit"] = self.commit
+
+    # ------------------------------------------------------------ the emitting threads
+
+    def admit(self, batch: EventBatch) -> None:
+        """Makes room as `overflow_action` says, or raises BufferOverflow."""
+        if not self.buffer.full:  # one comparison; a race costs at most one batch above the soft limit
+            return
+        with self._work:
+            if self._overflow == "drop_oldest_chunk":
+                while self.buffer.full:
+                    chunk = self.buffer.oldest()
+                    if chunk is None:
+                        break
+                    self._retries.pop(chunk.id, None)
+                    self.context.counters.lose(chunk.count, "overflow")
+                    self.context.log_repeated("buffer is full: oldest chunk dropped", events=chunk.count)
+            elif self._overflow == "block":
+                if self.buffer.full and not self._closed:
+                    self.context.log_repeated("buffer is full: input waits")
+                while self.buffer.full and not self._closed and not self._draining:
+                    self._room.wait()
+            if not self.buffer.full:
+                return
+        self.context.log_repeated("buffer is full", count=1, bytes=self.buffer.size_bytes)
+        raise BufferOverflow(f"{self.context.id}: buffer is full ({self.buffer.size_bytes} bytes)")
+
+    def deliver(self, batch: EventBatch, *, to_error: bool = True) -> bool:
+        """Formats and appends."""
+        counters = self.context.counters
+        count = len(batch)
+        counters.take(count)
+        counters.frame.explained = 0
+        try:
+            if self._partition is None:
+                blocks = self._blocks(_PLAIN, batch, [])
+            else:
+                blocks = []
+                for tag, timekey, values, part in self._partition(batch):
+                    variables = tuple(zip(self._fields, values, strict=True))
+                    self._blocks(Key(tag, timekey, variables), part, blocks)
+        except Exception as error:
+            self.context.log.debug("format raised", exc_info=error)
+            left = count - counters.frame.explained
+            if to_error and left == count:
+                self.context.fail(batch, "format_error", error)
+            else:
+                counters.lose(max(0, left), "format_error")
+                self.context.log_repeated("output cannot format events", count=count, level="error", error=error)
+            return False
+        news = False
+        with self._work:
+            if self._closed:
+                counters.lose(sum(block[2] for block in blocks), "shutdown")
+                return False
+            now, wall = self._now(), self._wall()
+            for key, data, events in blocks:
+                news |= self.buffer.append(key, data, events, now, wall, queue=self._immediate)
+            if news:
+                self._work.notify()
+        return True
+
+    def _blocks(
+        self, key: Key, batch: EventBatch, blocks: list[tuple[Key, bytes, int]]
+    ) -> list[tuple[Key, bytes, int]]:
+        """Adds `batch` as blocks that fit into a chunk each."""
+        explained = self.context.counters.frame.explained
+        data = bytes(batch) if self._format is None else self._format(batch)
+        if data is None:
+            data = bytes(batch)
+        # what a formatter drops it explains; the rest is in the block
+        count = len(batch) - (self.context.counters.frame.explained - explained)
+        if self.limits.fits(len(data), count) or len(batch) <= 1:
+            if count and not self.limits.fits(len(data), count):
+                self.context.counters.oversize(count)
+                self.context.log_repeated(
+                    "event is larger than chunk_limit_size: it gets a chunk of its own", bytes=len(data)
+                )
+            if count:
+                blocks.append((key, data, count))
+            return blocks
+        if self.context.counters.frame.explained != explained:
+            raise ValueError("a batch larger than a chunk cannot be formatted twice: the formatter drops events")
+        pieces = max(2, -(-len(data) // self.limits.chunk_bytes))
+        if self.limits.chunk_events is not None:
+            pieces = max(pieces, -(-len(batch) // self.limits.chunk_events))
+        step = max(1, len(batch) // pieces)
+        for start in range(0, len(batch), step):
+            self._blocks(key, batch.slice(start, min(start + step, len(batch))), blocks)
+        return blocks
+
+    # ------------------------------------------------------------ the flush threads
+
+    def start(self) -> None:
+        """Starts the flush threads."""
+        for number in range(self.plugin.buffer.flush_thread_count):
+            thread = Thread(target=self._run, name=f"{self.context.id}-flush-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def flush(self) -> None:
+        """Queues everything now (SIGUSR1)."""
+        with self._work:
+            self.buffer.queue_all()
+            self._work.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            chunk = self._next()
+            if chunk is None:
+                return
+            try:
+                self._write(chunk)
+            except Exception as error:  # ours, not the plugin's
+                self.context.log.error("flush thread failed", exc_info=error)
+                self._failed(chunk, error, by_secondary=False)
+            if self._burst and not self._draining:
+                with self._work:
+                    self._work.wait_for(lambda: self._draining, self._burst)
+
+    def _next(self) -> MemoryChunk | None:
+        """Waits for the next chunk; None: stop."""
+        with self._work:
+            while not self._closed:
+                now, wall = self._now(), self._wall()
+                self._roll_back(now)
+                self.buffer.queue_due(now, wall)
+                paused = self._paused(now)
+                if not paused:
+                    chunk = self.buffer.take(_ANY_TIME if self._draining else now)
+                    if chunk is not None:
+                        return chunk
+                if self._draining and not self._unconfirmed:
+                    return None
+                self._work.wait(self._patience(now, wall, paused))
+            return None
+
+    def _paused(self, now: float) -> float:
+        """Seconds for which nothing is tried, because several chunks in a row have failed."""
+        if self._health is None or self._draining or self.secondary is not None:
+            return 0.0
+        return max(0.0, self._health.next_time - now)
+
+    def _patience(self, now: float, wall: float, paused: float) -> float | None:
+        waits = [end - now for _, end, _ in self._unconfirmed.values()]
+        due = self.buffer.next_due(now, wall)
+        if due is not None:
+            waits.append(min(max(due, paused), _LONGEST_WAIT))
+        elif paused:
+            waits.append(paused)
+        return max(0.001, min(waits)) if waits else None
+
+    def _write(self, chunk: MemoryChunk) -> None:
+        retry = self._retries.get(chunk.id)
+        by_secondary = retry is not None and self.secondary is not None and retry.secondary(self._now())
+        output = self.secondary if by_secondary and self.secondary is not None else self.plugin
+        if retry is not None:
+            self.context.counters.retry()
+        started = self._now()
+        try:
+            self._hand(output, chunk, by_secondary=by_secondary)
+        except _UNRECOVERABLE as error:
+            self._hopeless(chunk, error, by_secondary=by_secondary)
+        except Exception as error:
+            self._failed(chunk, error, by_secondary=by_secondary)
+        elapsed = self._now() - started
+        if elapsed > self.plugin.slow_flush_log_threshold:
+            self.context.counters.slow()
+            self.context.log.warning(
+                "flush took longer than slow_flush_log_threshold",
+                seconds=round(elapsed, 3), slow_flush_log_threshold=self.plugin.slow_flush_log_threshold,
+            )  # fmt: skip
+
+    def _hand(self, output: Output, chunk: MemoryChunk, *, by_secondary: bool) -> None:
+        if overrides(output, "try_write"):
+            with self._work:
+                self._unconfirmed[chunk.id] = (chunk, self._now() + self._commit_seconds, by_secondary)
+            try:
+                output.try_write(chunk)
+            except BaseException:
+                with self._work:
+                    self._unconfirmed.pop(chunk.id, None)
+                raise
+        else:
+            output.write(chunk)
+            self._done(chunk, by_secondary=by_secondary)
+
+    def commit(self, chunk_id: bytes) -> None:
+        """A chunk of `try_write` has arrived; unknown ids (late confirmations) are ignored."""
+        with self._work:
+            entry = self._unconfirmed.pop(chunk_id, None)
+        if entry is not None:
+            self._done(entry[0], by_secondary=entry[2])
+
+    def _done(self, chunk: MemoryChunk, *, by_secondary: bool) -> None:
+        with self._work:
+            if not self.buffer.remove(chunk):
+                return
+            retried = self._retries.pop(chunk.id, None)
+            self._last_failed = self._health = None
+            self.context.counters.flush(chunk.count, by_secondary=by_secondary)
+            self._room.notify_all()
+            self._work.notify_all()
+        if retried is not None:
+            self.context.log.warning(
+                "retry succeeded by secondary" if by_secondary else "retry succeeded", chunk_id=chunk.id.hex()
+            )
+
+    def _roll_back(self, now: float) -> None:
+        """Takes back what was not confirmed in time; the caller holds the lock."""
+        for chunk_id, (chunk, end, _) in list(self._unconfirmed.items()):
+            if end <= now:
+                del self._unconfirmed[chunk_id]
+                self._take_back(chunk, now)
+                self.context.log.warning("chunk was not confirmed in time", chunk_id=chunk_id.hex())
+
+    def _take_back(self, chunk: MemoryChunk, now: float) -> RetryState:
+        """Books a failure and gives the chunk back or up; the caller holds the lock."""
+        self.context.counters.fail()
+        retry = self._retries.get(chunk.id)
+        if retry is None:
+            retry = self._retries[chunk.id] = RetryState(self.policy, now)
+        else:
+            retry.fail(now)
+        if self._health is not None:
+            self._health.fail(now)
+        elif self._last_failed not in (None, chunk.id):
+            self._health = RetryState(self.policy._replace(forever=True), now)
+        self._last_failed = chunk.id
+        if retry.exhausted:
+            self._retries.pop(chunk.id, None)
+            if self.buffer.remove(chunk):
+                self.context.counters.lose(chunk.count, "retry_limit")
+            self._room.notify_all()
+        else:
+            # the attempt during the stop is the last one
+            self.buffer.give_back(chunk, _NEVER if self._draining else retry.next_time)
+        self._work.notify_all()
+        return retry
+
+    def _failed(self, chunk: MemoryChunk, error: Exception, *, by_secondary: bool) -> None:
+        with self._work:
+            if chunk.id not in self.buffer.flying:
+                return
+            now = self._now()
+            retry = self._take_back(chunk, now)
+        if retry.exhausted:
+            self.context.log.error(
+                "hit limit for retries: chunk is given up", chunk_id=chunk.id.hex(), events=chunk.count,
+                retry_times=retry.steps, error=error,
+            )  # fmt: skip
+            return
+        at = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(self._wall() + retry.next_time - now))
+        self.context.log.warning(
+            "failed to flush a chunk with the secondary" if by_secondary else "failed to flush a chunk",
+            retry_times=retry.steps, next_retry_time=at, chunk_id=chunk.id.hex(), error=error,
+        )  # fmt: skip
+        self.context.log.debug("the error", exc_info=error)
+
+    def _hopeless(self, chunk: MemoryChunk, error: Exception, *, by_secondary: bool) -> None:
+        """An error that a retry cannot help: to the secondary where there is a different one."""
+        secondary = self.secondary
+        self.context.counters.fail()
+        if secondary is not None and not by_secondary and type(secondary) is not type(self.plugin):
+            self.context.log.warning("unrecoverable error: chunk goes to the secondary", error=error)
+            try:
+                if overrides(secondary, "try_write"):
+                    raise UnrecoverableError("the secondary confirms later, which is no help here")
+                secondary.write(chunk)
+            except Exception as second:
+                self.context.log.error("the secondary failed too", error=second)
+            else:
+                self._done(chunk, by_secondary=True)
+                return
+        with self._work:
+            self._retries.pop(chunk.id, None)
+            if self.buffer.remove(chunk):
+                self.context.counters.reject(chunk.count, "unrecoverable")
+            self._room.notify_all()
+            self._work.notify_all()
+        self.context.log.error(
+            "unrecoverable error: chunk is given up", chunk_id=chunk.id.hex(), events=chunk.count, error=error
+        )
+        self.context.log.debug("the error", exc_info=error)
+
+    # ------------------------------------------------------------ the end
+
+    def drain(self) -> None:
+        """Lets blocked inputs go and flushes: every chunk gets one attempt more, at once."""
+        with self._work:
+            self._draining = True
+            if self._flush_at_shutdown:
+                self.buffer.queue_all()
+            self._work.notify_all()
+            self._room.notify_all()
+
+    def join(self, deadline: float) -> None:
+        """Waits for the flush threads until `deadline` (of the clock that only goes forward), then
+        counts and names what is left."""
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - self._now()))
+        with self._work:
+            self._closed = True
+            chunks = list(self.buffer.chunks())
+            events, size = self.buffer.events, self.buffer.size_bytes
+            self.context.counters.lose(events, "shutdown")
+            self.buffer = MemoryBuffer(self.limits)
+            self._unconfirmed.clear()
+            self._work.notify_all()
+            self._room.notify_all()
+        if events:
+            self.context.log.error(
+                "events left in the memory buffer at shutdown are lost",
+                events=events, bytes=size, chunks=len(chunks),
+            )  # fmt: skip
+
+    def metrics(self) -> BufferMetrics:
+        """What the buffer holds."""
+        with self._work:
+            buffer = self.buffer
+            now = self._now()
+            oldest = min((chunk.born for chunk in buffer.chunks()), default=now)
+            return BufferMetrics(
+                buffer.events, buffer.size_bytes, len(buffer.staged), buffer.queued, len(buffer.flying),
+                now - oldest,
+            )  # fmt: skip
+
+
+_PLAIN: Final = Key(None, None, ())

@@ -1,0 +1,143 @@
+"""From tags to pipelines: the filters that precede a match in the file, then the first match.
+
+A batch is looked up as a whole: one dictionary lookup per distinct tag, in C, and one call per pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, cast
+
+from forwarder.config.patterns import TagPattern
+from forwarder.core.pipeline import FilterNode, OutputNode, Pipeline
+
+if TYPE_CHECKING:
+    from forwarder._native import EventBatch
+    from forwarder.core.context import PluginContext
+
+_CACHED_TAGS: Final = 16384
+"""Beyond so many distinct tags the cache starts anew: tags may come from outside."""
+
+
+class NoMatch(OutputNode):
+    """Where events go that no match wants: counted and logged, summarised."""
+
+    def __init__(self, context: PluginContext) -> None:
+        self.context = context
+        self.quiet = False
+        """For `<label @FLUENT_LOG>`: such events are not worth a line of the log they come from."""
+
+    def admit(self, batch: EventBatch) -> None:
+        """Always has room."""
+
+    def deliver(self, batch: EventBatch, *, to_error: bool = True) -> bool:
+        """Counts."""
+        count = len(batch)
+        self.context.counters.take(count)
+        self.context.counters.lose(count, "no_match")
+        tag = batch.tags[0]
+        if not self.quiet and not tag.startswith("fluent."):
+            self.context.log_repeated("no patterns matched", count=count, tag=tag)
+        return True
+
+
+class Router:
+    """The `<filter>`s and `<match>`es of one label, in file order."""
+
+    def __init__(self, no_match: NoMatch) -> None:
+        self.no_match = no_match
+        self._rules: list[tuple[Callable[[str], object] | None, FilterNode | OutputNode]] = []
+        self._pipelines: dict[tuple[int, ...], Pipeline] = {}
+        self._cache: dict[str, Pipeline] = {}
+        self._only: Pipeline | None = None
+        self._only_known = False
+
+    def add(self, pattern: str, node: FilterNode | OutputNode) -> None:
+        """Adds the next section. Raises ConfigError for a pattern that cannot be read."""
+        # None: all tags match
+        matches = None if "**" in pattern.split() else TagPattern(pattern).matches
+        self._rules.append((matches, node))
+        self._cache = {}
+        self._only_known = False
+
+    @property
+    def outputs(self) -> list[OutputNode]:
+        """The outputs, in file order."""
+        return [node for _, node in self._rules if isinstance(node, OutputNode)]
+
+    def matches(self, tag: str) -> bool:
+        """Whether some `<match>` takes this tag."""
+        return self.find(tag).output is not self.no_match
+
+    def find(self, tag: str) -> Pipeline:
+        """The pipeline of a tag."""
+        chosen: list[int] = []
+        for index, (matches, node) in enumerate(self._rules):
+            if matches is None or matches(tag):
+                chosen.append(index)
+                if isinstance(node, OutputNode):
+                    break
+        return self._pipeline(tuple(chosen))
+
+    def _pipeline(self, chosen: tuple[int, ...]) -> Pipeline:
+        # tags with the same filters and the same match share a pipeline, so that they stay one batch
+        pipeline = self._pipelines.get(chosen)
+        if pipeline is None:
+            nodes = [self._rules[index][1] for index in chosen]
+            output = nodes[-1] if nodes and isinstance(nodes[-1], OutputNode) else self.no_match
+            filters = tuple(node for node in nodes if isinstance(node, FilterNode))
+            pipeline = self._pipelines.setdefault(chosen, Pipeline(filters, output))
+        return pipeline
+
+    def _single(self) -> Pipeline | None:
+        """The pipeline that all tags take, where the patterns leave no choice."""
+        if not self._only_known:
+            chosen: list[int] = []
+            for index, (matches, node) in enumerate(self._rules):
+                if matches is not None:
+                    break
+                chosen.append(index)
+                if isinstance(node, OutputNode):
+                    self._only = self._pipeline(tuple(chosen))
+                    break
+            self._only_known = True
+        return self._only
+
+    def _lookup(self, tags: tuple[str, ...]) -> list[Pipeline]:
+        found = list(map(self._cache.get, tags))
+        if None in found:
+            for index, pipeline in enumerate(found):
+                if pipeline is None:
+                    if len(self._cache) >= _CACHED_TAGS:
+                        self._cache = {}
+                    found[index] = self._cache[tags[index]] = self.find(tags[index])
+        return cast("list[Pipeline]", found)
+
+    def _split(self, batch: EventBatch) -> list[tuple[Pipeline, EventBatch]]:
+        only = self._only if self._only_known else self._single()
+        if only is not None:
+            return [(only, batch)]
+        found = self._lookup(batch.tags)
+        order = dict.fromkeys(found)
+        if len(order) == 1:
+            return [(found[0], batch)]
+        pipelines = list(order)
+        numbers = dict(zip(pipelines, range(len(pipelines)), strict=True))
+        return list(zip(pipelines, batch.split(list(map(numbers.__getitem__, found)), len(pipelines)), strict=True))
+
+    def admit(self, batch: EventBatch) -> None:
+        """Raises BufferOverflow where `route` would; takes nothing."""
+        for pipeline, part in self._split(batch):
+            pipeline.output.admit(part)
+
+    def route(self, batch: EventBatch) -> None:
+        """Sends a batch through its pipelines.
+
+        Raises:
+            BufferOverflow: an output has no room; nothing of the batch was taken by any.
+        """
+        parts = self._split(batch)
+        for pipeline, part in parts:
+            pipeline.output.admit(part)
+        for pipeline, part in parts:
+            pipeline.run(part)

@@ -1,0 +1,266 @@
+"""The forwarder's own log: one line format (or JSON), levels per plugin, summaries of what repeats."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, MutableMapping
+from threading import Condition, Lock, Thread, Timer
+from typing import Any, Final, Protocol, TextIO
+
+TRACE: Final = 5
+LEVELS: Final = {
+    "trace": TRACE,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
+"""Fluentd's level names."""
+_NAMES: Final = {number: name for name, number in LEVELS.items()}
+_LONGEST_VALUE: Final = 2000
+_LONGEST_EVENT_QUEUE: Final = 1000
+_MOST_REPEATED: Final = 1000
+
+
+def level_name(number: int) -> str:
+    """Fluentd's name of a logging level."""
+    return _NAMES.get(number) or next(
+        name for name, floor in reversed(LEVELS.items()) if number >= floor or name == "trace"
+    )
+
+
+class PluginLog(logging.LoggerAdapter[logging.Logger]):
+    """A logger that adds the plugin's id; keyword arguments become fields of the line."""
+
+    def __init__(self, logger: logging.Logger, plugin_id: str | None) -> None:
+        super().__init__(logger, {})
+        self._id = plugin_id
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        known: dict[str, Any] = {}
+        for name in ("exc_info", "stack_info", "stacklevel"):
+            if name in kwargs:
+                known[name] = kwargs.pop(name)
+        kwargs.pop("extra", None)
+        known["extra"] = {"plugin_id": self._id, "fields": dict(kwargs)}
+        return msg, known
+
+
+def _value(value: object) -> str:
+    if isinstance(value, BaseException):
+        value = f"{type(value).__name__}: {value}"
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    text = str(value)
+    if len(text) > _LONGEST_VALUE:
+        text = f"{text[:_LONGEST_VALUE]}... ({len(text)} characters)"
+    if text and not any(char in ' "=' or not char.isprintable() for char in text):
+        return text
+    import json  # noqa: PLC0415 - a log line that needs quoting is rare
+
+    return json.dumps(text, ensure_ascii=False)
+
+
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.localtime(record.created)
+        text = f"{time.strftime('%Y-%m-%d %H:%M:%S %z', moment)} [{level_name(record.levelno)}]: "
+        plugin_id = getattr(record, "plugin_id", None)
+        if plugin_id:
+            text += f"#{plugin_id} "
+        # a line break in a message would let outside data forge lines
+        text += record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
+        for name, value in getattr(record, "fields", {}).items():
+            text += f" {name}={_value(value)}"
+        if record.exc_info:
+            text += "\n  " + self.formatException(record.exc_info).replace("\n", "\n  ")
+        return text
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        import json  # noqa: PLC0415 - only with --log-format json
+
+        moment = time.localtime(record.created)
+        entry: dict[str, object] = {
+            "time": time.strftime("%Y-%m-%d %H:%M:%S %z", moment),
+            "level": level_name(record.levelno),
+        }
+        plugin_id = getattr(record, "plugin_id", None)
+        if plugin_id:
+            entry["plugin_id"] = plugin_id
+        entry["message"] = record.getMessage()
+        for name, value in getattr(record, "fields", {}).items():
+            entry.setdefault(name, value if isinstance(value, int | float | bool | None) else _text(value))
+        if record.exc_info:
+            entry["backtrace"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def _text(value: object) -> str:
+    return f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value)
+
+
+class EventTap(logging.Handler):
+    """Log lines as events (`fluent.info` and so on), for `<label @FLUENT_LOG>` or a match that wants them.
+
+    A thread of its own hands them on, so that a line logged under a lock cannot dead-lock; lines that this
+    thread causes become no events, so that there is no loop. What does not fit the queue is left out.
+    """
+
+    def __init__(self, emit: Callable[[str, int, dict[str, Any]], None]) -> None:
+        super().__init__()
+        self._emit = emit
+        self._ready = Condition(Lock())
+        self._lines: deque[tuple[str, int, dict[str, Any]]] = deque()
+        self._stopped = False
+        self._thread = Thread(target=self._run, name="log-events", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread.ident:
+            return
+        fields = {
+            name: value if isinstance(value, int | float | bool | None) else _text(value)
+            for name, value in getattr(record, "fields", {}).items()
+        }
+        if plugin_id := getattr(record, "plugin_id", None):
+            fields.setdefault("plugin_id", plugin_id)
+        fields["message"] = record.getMessage()
+        with self._ready:
+            if not self._stopped and len(self._lines) < _LONGEST_EVENT_QUEUE:
+                event = (f"fluent.{level_name(record.levelno)}", int(record.created * 1e9), fields)
+                self._lines.append(event)
+                self._ready.notify()
+
+    def stop(self) -> None:
+        """Hands on what is queued, then no more."""
+        with self._ready:
+            self._stopped = True
+            self._ready.notify()
+        self._thread.join(2.0)
+
+    def _run(self) -> None:
+        while True:
+            with self._ready:
+                while not self._lines and not self._stopped:
+                    self._ready.wait()
+                if not self._lines:
+                    return
+                tag, time_ns, record = self._lines.popleft()
+            try:
+                self._emit(tag, time_ns, record)
+            except Exception:
+                continue  # the line itself is on stderr already
+
+
+class _Sink(Protocol):
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> object: ...
+
+
+class Log:
+    """Where the log goes and how it looks. One per engine; makes the loggers of all plugins."""
+
+    def __init__(
+        self, stream: _Sink | TextIO | None = None, *, level: str = "info", json: bool = False,
+        repeat_seconds: float = 10.0, clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._level = LEVELS[level]
+        self._handler: logging.Handler = logging.StreamHandler(stream or sys.stderr)  # type: ignore[arg-type]
+        self._handler.setFormatter(_Json() if json else _Lines())
+        self._loggers: list[logging.Logger] = []
+        self._tap: EventTap | None = None
+        self.repeats = Repeats(repeat_seconds, clock)
+        self.main = self.of(None)
+        """The engine's own logger."""
+
+    def of(self, plugin_id: str | None, level: str | None = None) -> PluginLog:
+        """A plugin's logger; `level` is its `@log_level`."""
+        # not from logging.getLogger: that would keep loggers of engines that are gone
+        logger = logging.Logger(plugin_id or "forwarder", LEVELS[level] if level else self._level)
+        logger.addHandler(self._handler)
+        if self._tap is not None:
+            logger.addHandler(self._tap)
+        self._loggers.append(logger)
+        return PluginLog(logger, plugin_id)
+
+    def tap(self, tap: EventTap | None) -> None:
+        """Sets, or with None removes, the way that turns lines into events."""
+        for logger in self._loggers:
+            if self._tap is not None:
+                logger.removeHandler(self._tap)
+            if tap is not None:
+                logger.addHandler(tap)
+        self._tap = tap
+
+
+class Repeats:
+    """One line at once, then at most one per interval with the number of times since."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = Lock()
+        # (logger, message) -> [when the next line may come, times since the last line, its fields, level]
+        self._seen: dict[tuple[int, str], tuple[float, int, dict[str, object], int, PluginLog]] = {}
+        self._timer: Timer | None = None
+
+    def log(self, log: PluginLog, message: str, count: int, level: str, fields: dict[str, object]) -> None:
+        """Logs `message`, or counts it for the next summary."""
+        number = LEVELS.get(level, logging.WARNING)
+        if not log.isEnabledFor(number):
+            return
+        key = (id(log), message)
+        now = self._clock()
+        with self._lock:
+            due, before, _, _, _ = self._seen.get(key, (now, 0, fields, number, log))
+            if now < due:
+                self._seen[key] = (due, before + count, fields, number, log)
+                if self._timer is None:
+                    self._timer = Timer(self._seconds, self.flush)
+                    self._timer.daemon = True
+                    self._timer.start()
+                return
+            if len(self._seen) >= _MOST_REPEATED:
+                self._seen = {key: entry for key, entry in self._seen.items() if entry[0] > now or entry[1]}
+            self._seen[key] = (now + self._seconds, 0, {}, number, log)
+        _write(log, number, message, before + count, fields)
+
+    def flush(self) -> None:
+        """Writes the summaries that are due."""
+        self._summarise(everything=False)
+
+    def close(self) -> None:
+        """Writes all summaries."""
+        with self._lock:
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        self._summarise(everything=True)
+
+    def _summarise(self, *, everything: bool) -> None:
+        now = self._clock()
+        lines = []
+        with self._lock:
+            self._timer = None
+            for key, (due, count, fields, level, log) in list(self._seen.items()):
+                if count and (everything or due <= now):
+                    lines.append((log, level, key[1], count, fields))
+                    self._seen[key] = (now + self._seconds, 0, {}, level, log)
+            if not everything and any(entry[1] for entry in self._seen.values()):
+                self._timer = Timer(self._seconds, self.flush)
+                self._timer.daemon = True
+                self._timer.start()
+        for log, level, message, count, fields in lines:
+            _write(log, level, message, count, fields)
+
+
+def _write(log: PluginLog, level: int, message: str, count: int, fields: dict[str, object]) -> None:
+    if count > 1:
+        fields = {**fields, "times": count}
+    log.log(level, "%s", message, **fields)
