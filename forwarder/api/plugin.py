@@ -33,13 +33,15 @@ class Context(Protocol):
     """The section's argument, such as the tag pattern."""
     label: str | None
     """`@label`."""
-    log: logging.LoggerAdapter[logging.Logger]
-    """Adds the id; obeys `@log_level`."""
     worker_id: int
     hostname: str
     root_dir: str | None
     check_only: bool
     """True under `forwarder check` and `--dry-run`: nothing will be started."""
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Adds the id; obeys `@log_level`."""
 
     def emit(self, batch: EventBatch) -> None:
         """Hands a batch to the routes behind this plugin (its @label's, or the next ones)."""

@@ -40,7 +40,9 @@ def buffers(plugin: Output, *, has_section: bool) -> bool:
     if not direct and not writes:
         raise ConfigError(f"{type(plugin).__name__} implements none of process, write and try_write")
     if has_section and not writes:
-        raise ConfigError("<buffer> is configured, but this output does not support buffering", param="buffer")
+        raise ConfigError(
+            "<buffer> is configured, but this output does not support buffering", param="buffer"
+        )
     return writes and (has_section or plugin.always_buffered or not direct)
 
 
@@ -100,11 +102,11 @@ class BufferedOutput(OutputNode):
 
     def admit(self, batch: EventBatch) -> None:
         """Makes room as `overflow_action` says, or raises BufferOverflow."""
-        if not self.buffer.full:  # one comparison; a race costs at most one batch above the soft limit
+        if not self._full():  # one comparison; a race costs at most one batch above the soft limit
             return
         with self._work:
             if self._overflow == "drop_oldest_chunk":
-                while self.buffer.full:
+                while self._full():
                     chunk = self.buffer.oldest()
                     if chunk is None:
                         break
@@ -112,14 +114,17 @@ class BufferedOutput(OutputNode):
                     self.context.counters.lose(chunk.count, "overflow")
                     self.context.log_repeated("buffer is full: oldest chunk dropped", events=chunk.count)
             elif self._overflow == "block":
-                if self.buffer.full and not self._closed:
+                if self._full() and not self._closed:
                     self.context.log_repeated("buffer is full: input waits")
-                while self.buffer.full and not self._closed and not self._draining:
+                while self._full() and not self._closed and not self._draining:
                     self._room.wait()
-            if not self.buffer.full:
+            if not self._full():
                 return
         self.context.log_repeated("buffer is full", count=1, bytes=self.buffer.size_bytes)
         raise BufferOverflow(f"{self.context.id}: buffer is full ({self.buffer.size_bytes} bytes)")
+
+    def _full(self) -> bool:
+        return self.buffer.full
 
     def deliver(self, batch: EventBatch, *, to_error: bool = True) -> bool:
         """Formats and appends."""
@@ -142,7 +147,9 @@ class BufferedOutput(OutputNode):
                 self.context.fail(batch, "format_error", error)
             else:
                 counters.lose(max(0, left), "format_error")
-                self.context.log_repeated("output cannot format events", count=count, level="error", error=error)
+                self.context.log_repeated(
+                    "output cannot format events", count=count, level="error", error=error
+                )
             return False
         news = False
         with self._work:
@@ -176,7 +183,9 @@ class BufferedOutput(OutputNode):
                 blocks.append((key, data, count))
             return blocks
         if self.context.counters.frame.explained != explained:
-            raise ValueError("a batch larger than a chunk cannot be formatted twice: the formatter drops events")
+            raise ValueError(
+                "a batch larger than a chunk cannot be formatted twice: the formatter drops events"
+            )
         pieces = max(2, -(-len(data) // self.limits.chunk_bytes))
         if self.limits.chunk_events is not None:
             pieces = max(pieces, -(-len(batch) // self.limits.chunk_events))

@@ -36,8 +36,9 @@ class RetryPolicy(NamedTuple):
     def of(cls, buffer: BufferSection, *, secondary: bool) -> RetryPolicy:
         """From a bound `<buffer>`."""
         return cls(
-            buffer.retry_type == "exponential_backoff", buffer.retry_wait, buffer.retry_exponential_backoff_base,
-            buffer.retry_max_interval, buffer.retry_timeout, buffer.retry_max_times, buffer.retry_forever,
+            buffer.retry_type == "exponential_backoff", buffer.retry_wait,
+            buffer.retry_exponential_backoff_base, buffer.retry_max_interval,
+            buffer.retry_timeout, buffer.retry_max_times, buffer.retry_forever,
             buffer.retry_randomize, secondary, buffer.retry_secondary_threshold,
         )  # fmt: skip
 
@@ -66,8 +67,10 @@ class RetryPolicy(NamedTuple):
 class RetryState:
     """The clock of one chunk; made when its first attempt has failed."""
 
-    __slots__ = ("_policy", "_random", "_secondary_from", "_secondary_steps", "_timed_out", "_timeout_at",
-                 "_timeout_reached", "next_time", "steps")  # fmt: skip
+    __slots__ = (
+        "_policy", "_random", "_secondary_from", "_secondary_steps", "_timed_out", "_timeout_at",
+        "_timeout_reached", "next_time", "steps",
+    )  # fmt: skip
 
     def __init__(
         self, policy: RetryPolicy, now: float, randomness: Callable[[], float] = random.random
@@ -114,4 +117,6 @@ class RetryState:
         """Whether the chunk is to be given up."""
         if self._policy.forever:
             return False
-        return self._timed_out or (self._policy.max_times is not None and self.steps >= self._policy.max_times)
+        return self._timed_out or (
+            self._policy.max_times is not None and self.steps >= self._policy.max_times
+        )

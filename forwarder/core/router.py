@@ -123,7 +123,9 @@ class Router:
             return [(found[0], batch)]
         pipelines = list(order)
         numbers = dict(zip(pipelines, range(len(pipelines)), strict=True))
-        return list(zip(pipelines, batch.split(list(map(numbers.__getitem__, found)), len(pipelines)), strict=True))
+        return list(
+            zip(pipelines, batch.split(list(map(numbers.__getitem__, found)), len(pipelines)), strict=True)
+        )
 
     def admit(self, batch: EventBatch) -> None:
         """Raises BufferOverflow where `route` would; takes nothing."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""The process around an engine."""

@@ -49,6 +49,10 @@ class PluginLog(logging.LoggerAdapter[logging.Logger]):
         known["extra"] = {"plugin_id": self._id, "fields": dict(kwargs)}
         return msg, known
 
+    def line(self, level: int, message: str, fields: dict[str, Any]) -> None:
+        """Logs `message` as it is, with `fields`."""
+        self.logger.log(level, "%s", message, extra={"plugin_id": self._id, "fields": fields})
+
 
 def _value(value: object) -> str:
     if isinstance(value, BaseException):
@@ -171,7 +175,7 @@ class Log:
         repeat_seconds: float = 10.0, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._level = LEVELS[level]
-        self._handler: logging.Handler = logging.StreamHandler(stream or sys.stderr)  # type: ignore[arg-type]
+        self._handler: logging.Handler = logging.StreamHandler(stream or sys.stderr)
         self._handler.setFormatter(_Json() if json else _Lines())
         self._loggers: list[logging.Logger] = []
         self._tap: EventTap | None = None
@@ -263,4 +267,4 @@ class Repeats:
 def _write(log: PluginLog, level: int, message: str, count: int, fields: dict[str, object]) -> None:
     if count > 1:
         fields = {**fields, "times": count}
-    log.log(level, "%s", message, **fields)
+    log.line(level, message, fields)

@@ -1,0 +1,49 @@
+"""`forwarder run`: runs a configuration, with Fluentd's flags where they make sense."""
+
+from __future__ import annotations
+
+import argparse
+
+from forwarder.runtime.worker import Options
+from forwarder.runtime.worker import run as serve
+
+HELP = "run a configuration"
+_LEVELS = ("trace", "debug", "info", "warn", "error")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command line."""
+    add = parser.add_argument
+    add("-c", "--config", metavar="FILE", default="/etc/fluent/fluent.conf", help="configuration file")
+    add("-i", "--inline-config", metavar="TEXT", help="configuration text added to the file's")
+    add("-p", "--plugin", metavar="DIR", action="append", default=[], help="folder of plugins")
+    add("-o", "--log", metavar="FILE", help="log file instead of the standard error stream")
+    add("-v", "--verbose", action="count", default=0, help="-v: debug, -vv: trace")
+    add("-q", "--quiet", action="count", default=0, help="-q: warnings, -qq: errors only")
+    add("--log-format", choices=("text", "json"), help="layout of a log line")
+    add("--dry-run", action="store_true", help="check the configuration as far as possible, and end")
+    add("--without-source", action="store_true", help="start without the sources")
+    add("--stop-timeout", type=float, default=None, metavar="SECONDS", help="longest stop (default 10)")
+    add("--no-supervisor", action="store_true", help="accepted: there is one process anyway")
+    add("--under-supervisor", action="store_true", help=argparse.SUPPRESS)
+    add("--suppress-config-dump", action="store_true", help="accepted: the configuration is never logged")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs until a signal; gives the exit status."""
+    level = None
+    if args.verbose or args.quiet:
+        level = _LEVELS[max(0, min(4, 2 - args.verbose + args.quiet))]
+    options = Options(
+        config=args.config,
+        inline=args.inline_config,
+        plugin_dirs=tuple(args.plugin),
+        log_path=args.log,
+        log_level=level,
+        log_json=None if args.log_format is None else args.log_format == "json",
+        dry_run=args.dry_run,
+        without_source=args.without_source,
+    )
+    if args.stop_timeout is not None:
+        options = options._replace(stop_seconds=args.stop_timeout)
+    return serve(options)

@@ -1,0 +1,237 @@
+"""From a configuration to an engine: plugins are made, bound, configured and put into their routes.
+
+All problems are collected, so that one look shows them all.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, cast
+
+from forwarder.api.errors import ConfigError
+from forwarder.api.plugin import Filter, Output, Plugin
+from forwarder.config.advice import check_patterns
+from forwarder.config.bind import bind
+from forwarder.config.diagnostics import Diagnostics
+from forwarder.config.structure import PluginSpec, Structure, read_structure
+from forwarder.core.context import PluginContext, Routes
+from forwarder.core.delivery import BufferedOutput, buffers, overrides
+from forwarder.core.engine import ROOT, Engine, Placed
+from forwarder.core.pipeline import DirectOutput, FilterNode, OutputNode
+from forwarder.core.registry import Registry
+from forwarder.core.router import NoMatch, Router
+from forwarder.telemetry.ledger import Counters
+from forwarder.telemetry.log import LEVELS, Log
+
+if TYPE_CHECKING:
+    from forwarder.config.element import Element
+
+_PREFIX: Final = {"input": "in", "output": "out"}
+
+
+def build(
+    root: Element,
+    *,
+    diagnostics: Diagnostics | None = None,
+    structure: Structure | None = None,
+    registry: Registry | None = None,
+    log: Log | None = None,
+    check_only: bool = False,
+    without_sources: bool = False,
+    worker_id: int = 0,
+) -> Engine:
+    """The engine of a configuration, ready to start.
+
+    Args:
+        root: from `forwarder.config.load`. diagnostics: takes all findings. structure: where
+        `read_structure` has been called already. check_only: the engine will not be started.
+
+    Raises:
+        InvalidConfiguration: there are errors; all of them are in it.
+    """
+    diagnostics = Diagnostics() if diagnostics is None else diagnostics
+    structure = structure or read_structure(root, diagnostics)
+    builder = _Builder(
+        structure,
+        diagnostics,
+        registry or Registry(),
+        log or Log(),
+        check_only=check_only,
+        worker_id=worker_id,
+    )
+    engine = builder.run(without_sources=without_sources)
+    diagnostics.raise_errors()
+    return engine
+
+
+class _Builder:
+    def __init__(
+        self, structure: Structure, diagnostics: Diagnostics, registry: Registry, log: Log, *,
+        check_only: bool, worker_id: int,
+    ) -> None:  # fmt: skip
+        self.structure = structure
+        self.diagnostics = diagnostics
+        self.registry = registry
+        self.log = log
+        self.check_only = check_only
+        self.worker_id = worker_id
+        self.routes = Routes()
+        self.placed: list[Placed] = []
+        self.hostname = os.uname().nodename
+        self.ids = {
+            found.value
+            for element in structure.root.walk()
+            if (found := element.params.get("@id")) is not None and found.value
+        }
+
+    def run(self, *, without_sources: bool) -> Engine:
+        check_patterns(self.structure, self.diagnostics)
+        labels = {ROOT: self.structure.routes}
+        labels.update((name, label.routes) for name, label in self.structure.labels.items())
+        # all labels first: `check_label` of a plugin must find one that stands further down
+        for label in labels:
+            self.routes.by_label[label] = Router(NoMatch(self.context(label, "router", "router", label)))
+        for label, specs in labels.items():
+            for spec in specs:
+                self.route(spec, label)
+        for spec in self.structure.sources:
+            self.plugin(spec, ROOT)
+        if without_sources or self.structure.system.without_source:
+            self.placed = [placed for placed in self.placed if placed.plugin.kind != "input"]
+        return Engine(self.placed, self.routes, self.log)
+
+    def route(self, spec: PluginSpec, home: str) -> None:
+        plugin = self.plugin(spec, home)
+        if plugin is None:
+            return
+        node = self.placed[-1].node
+        if isinstance(plugin, Filter):
+            self.add(spec, home, FilterNode(plugin, cast(PluginContext, plugin.context)))
+        elif node is not None:
+            self.add(spec, home, node)
+
+    def add(self, spec: PluginSpec, home: str, node: FilterNode | OutputNode) -> None:
+        try:
+            self.routes.by_label[home].add(spec.pattern, node)
+        except ConfigError as error:
+            self.diagnostics.exception(error, spec.element)
+
+    def plugin(self, spec: PluginSpec, home: str) -> Plugin | None:
+        try:
+            return self.make(spec.kind, spec.type_name, spec.element, home)
+        except ConfigError as error:
+            self.diagnostics.exception(error, spec.element)
+            return None
+
+    def make(
+        self, kind: str, type_name: str, element: Element, home: str, parent: Plugin | None = None
+    ) -> Plugin | None:
+        """A plugin, bound and configured, in `placed`; None where that failed."""
+        before = len(self.diagnostics.errors)
+        cls = self.registry.load(kind, type_name)
+        plugin = cls()
+        plugin_id = element.get("@id") or self.invent_id(kind, type_name)
+        level = element.get("@log_level")
+        if level is not None and level not in LEVELS:
+            raise ConfigError(
+                f"@log_level: expected one of {', '.join(LEVELS)}, but got {level!r}", param="@log_level"
+            )
+        context = self.context(plugin_id, kind, type_name, home, element=element, level=level)
+        plugin.context = context
+        path = parent.context.type_name if parent is not None else ""
+        bound = bind(
+            plugin,
+            element,
+            lambda kind, type_name, child: self.child(plugin, kind, type_name, child, home),
+            self.diagnostics,
+            path=f"<{element.name}> of {path}" if path else "",
+        )
+        if not bound:
+            return None
+        node: OutputNode | None = None
+        with self.diagnostics.located(element):
+            if context.label is not None and context.label != ROOT:
+                context.check_label(context.label)
+            if isinstance(plugin, Output):
+                self.prepare(plugin, element, parent)
+            plugin.configure()
+            if isinstance(plugin, Output) and element.name != "secondary":
+                node = self.output(plugin, context)
+        if len(self.diagnostics.errors) != before:
+            return None
+        self.placed.append(Placed(plugin, context, node))
+        return plugin
+
+    def child(self, parent: Plugin, kind: str, type_name: str, element: Element, home: str) -> Plugin | None:
+        """A plugin of a sub-section."""
+        return self.make(kind, type_name, element, home, parent)
+
+    def prepare(self, plugin: Output, element: Element, parent: Plugin | None) -> None:
+        """Sets what `configure` of an output may ask for."""
+        if element.name == "secondary" and isinstance(parent, Output):
+            for section in ("buffer", "secondary"):
+                if section in plugin.given:
+                    raise ConfigError(f"<secondary> cannot have a <{section}> section", param=section)
+            if not (overrides(plugin, "write") or overrides(plugin, "try_write")):
+                raise ConfigError(
+                    f"{plugin.context.type_name} cannot be a <secondary>: it does not support buffering"
+                )
+            plugin.chunk_keys = parent.buffer.keys()
+        else:
+            plugin.chunk_keys = plugin.buffer.keys()
+
+    def output(self, plugin: Output, context: PluginContext) -> OutputNode:
+        has_section = "buffer" in plugin.given
+        if not buffers(plugin, has_section=has_section):
+            if plugin.secondary is not None:
+                raise ConfigError("<secondary> needs a buffered output", param="secondary")
+            return DirectOutput(plugin, context)
+        buffer = plugin.buffer
+        if "flush_interval" in buffer.given and buffer.flush_mode != "interval":
+            if buffer.flush_mode != "default":
+                raise ConfigError(
+                    f"flush_interval has no effect with flush_mode {buffer.flush_mode}", param="buffer"
+                )
+            if buffer.keys().timekey is not None:
+                context.log.warning("flush_interval is ignored: with the chunk key time, flush_mode is lazy")
+        if buffer.flush_at_shutdown is False:
+            context.log.warning(
+                "flush_at_shutdown false with a memory buffer: what it holds is lost at a stop"
+            )
+        if len(buffer.keys().names) - (buffer.keys().timekey is not None) >= 4:
+            context.log.warning(
+                "many chunk keys may give many chunks", chunk_keys=",".join(buffer.chunk_keys)
+            )
+        if buffer.type != "memory":
+            context.log.info("the file buffer is not available yet: chunks are kept in memory")
+        return BufferedOutput(plugin, context, secondary=plugin.secondary)
+
+    def context(
+        self, plugin_id: str, kind: str, type_name: str, home: str, *, element: Element | None = None,
+        level: str | None = None,
+    ) -> PluginContext:  # fmt: skip
+        return PluginContext(
+            plugin_id=plugin_id,
+            type_name=type_name,
+            argument=element.argument if element is not None else "",
+            label=element.get("@label") if element is not None else None,
+            home=home,
+            log=self.log.of(plugin_id, level),
+            sink=self.log,
+            counters=Counters(plugin_id, kind, type_name),
+            routes=self.routes,
+            worker_id=self.worker_id,
+            hostname=self.hostname,
+            root_dir=self.structure.system.root_dir,
+            check_only=self.check_only,
+        )
+
+    def invent_id(self, kind: str, type_name: str) -> str:
+        """`in_syslog`, `in_syslog.2`, ...: by position in the file."""
+        base = f"{_PREFIX.get(kind, kind)}_{type_name}"
+        name, number = base, 1
+        while name in self.ids:
+            number += 1
+            name = f"{base}.{number}"
+        self.ids.add(name)
+        return name

@@ -1,0 +1,157 @@
+"""A built configuration and its life: start, flush, stop, and the books."""
+
+from __future__ import annotations
+
+import time
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from forwarder._native import EventBatch, EventStream
+from forwarder.core.delivery import BufferedOutput
+from forwarder.telemetry.ledger import Metrics
+from forwarder.telemetry.log import LEVELS, EventTap, Log
+
+if TYPE_CHECKING:
+    from forwarder.api.plugin import Plugin
+    from forwarder.core.context import PluginContext, Routes
+    from forwarder.core.pipeline import OutputNode
+
+ROOT: Final = "@ROOT"
+FLUENT_LOG: Final = "@FLUENT_LOG"
+STOP_SECONDS: Final = 10.0
+"""How long a stop may take before what is left is given up."""
+_START_ORDER: Final = ("parser", "formatter", "output", "filter", "input")
+
+
+class Placed(NamedTuple):
+    """A plugin in its place."""
+
+    plugin: Plugin
+    context: PluginContext
+    node: OutputNode | None
+    """Outputs only; None for a `<secondary>`."""
+
+
+class Engine:
+    """Made by `forwarder.core.build`."""
+
+    def __init__(self, plugins: list[Placed], routes: Routes, log: Log) -> None:
+        self.plugins = plugins
+        self._routes = routes
+        self._log = log
+        self._tap: EventTap | None = None
+        self._started: list[Placed] = []
+        self._running = False
+
+    # ------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Starts outputs, then filters, then inputs.
+
+        Raises:
+            Exception: what a plugin's `start` raised; what was started before it is closed again.
+        """
+        for kind in _START_ORDER:
+            if kind == "input":
+                self._start_tap()
+            for placed in self._of(kind):
+                try:
+                    placed.plugin.start()
+                except BaseException as error:
+                    placed.context.log.error("cannot start", error=error)
+                    self.stop(1.0)
+                    raise
+                self._started.append(placed)
+                if isinstance(placed.node, BufferedOutput):
+                    placed.node.start()
+        self._running = True
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Stops inputs, then flushes, then closes; events that are left after `seconds` are counted as lost
+        under `shutdown` and named in the log. Does nothing a second time."""
+        deadline = time.monotonic() + seconds
+        if self._tap is not None:
+            self._log.tap(None)
+            self._tap.stop()
+            self._tap = None
+        started, self._started = self._started, []
+        # An input may sit in `emit` behind a full buffer: it gets half of the time to come out by itself.
+        self._stop_all(
+            [placed for placed in started if placed.plugin.kind == "input"], deadline - seconds / 2
+        )
+        self._stop_all([placed for placed in started if placed.plugin.kind != "input"], deadline)
+        nodes = [placed.node for placed in started if isinstance(placed.node, BufferedOutput)]
+        for node in nodes:
+            node.drain()
+        for node in nodes:
+            node.join(deadline)
+        for placed in reversed(started):
+            try:
+                placed.plugin.close()
+            except Exception as error:
+                placed.context.log.error("cannot close", error=error)
+        self._log.repeats.close()
+        self._running = False
+
+    def flush(self) -> None:
+        """Queues all buffered events for delivery now."""
+        for placed in self.plugins:
+            if isinstance(placed.node, BufferedOutput):
+                placed.node.flush()
+
+    # ------------------------------------------------------------ use
+
+    def emit(self, tag: str, stream: EventStream, *, label: str = ROOT) -> None:
+        """Hands events to a label's routes, as an input would. Raises BufferOverflow."""
+        self._routes.find(label).route(EventBatch([(tag, stream)]))
+
+    def emit_batch(self, batch: EventBatch, *, label: str = ROOT) -> None:
+        """Hands a batch to a label's routes, as an input would. Raises BufferOverflow."""
+        self._routes.find(label).route(batch)
+
+    def metrics(self) -> Metrics:
+        """The books of all plugins, now."""
+        plugins = {}
+        for _, context, node in self.plugins:
+            buffer = node.metrics() if isinstance(node, BufferedOutput) else None
+            plugins[context.id] = context.counters.snapshot(buffer)
+        for label, router in self._routes.by_label.items():
+            plugins[label] = router.no_match.context.counters.snapshot()
+        return Metrics(plugins)
+
+    # ------------------------------------------------------------ inside
+
+    def _of(self, kind: str) -> list[Placed]:
+        return [placed for placed in self.plugins if placed.plugin.kind == kind]
+
+    def _stop_all(self, placed: list[Placed], deadline: float) -> None:
+        threads = [(each, Thread(target=_stop_one, args=(each,), daemon=True)) for each in placed]
+        for _, thread in threads:
+            thread.start()
+        for each, thread in threads:
+            thread.join(max(0.05, deadline - time.monotonic()))
+            if thread.is_alive():
+                each.context.log.warning("does not stop in time")
+
+    def _start_tap(self) -> None:
+        """Own log lines as events, where `<label @FLUENT_LOG>` or a match at top level asks for them."""
+        label = FLUENT_LOG if FLUENT_LOG in self._routes.by_label else ROOT
+        router = self._routes.by_label[label]
+        router.no_match.quiet = label == FLUENT_LOG
+        wanted = {f"fluent.{level}" for level in LEVELS if router.matches(f"fluent.{level}")}
+        if not wanted:
+            return
+
+        def emit(tag: str, time_ns: int, record: dict[str, Any]) -> None:
+            if tag in wanted:
+                router.route(EventBatch([(tag, EventStream.from_events([(time_ns, record)]))]))
+
+        self._tap = EventTap(emit)
+        self._log.tap(self._tap)
+
+
+def _stop_one(placed: Placed) -> None:
+    try:
+        placed.plugin.stop()
+    except Exception as error:
+        placed.context.log.error("cannot stop", error=error)
