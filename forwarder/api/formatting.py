@@ -15,13 +15,7 @@ _NEWLINES: Final = {"lf": "\n", "crlf": "\r\n"}
 
 
 def output_zone(timezone: str | None, utc: bool | None, localtime: bool | None) -> str | None:
-    """The zone for times that are written: "UTC", a name or an offset; None: the machine's.
-
-    Raises:
-        ConfigError: `utc` and `localtime` contradict each other.
-    """
-    if utc is not None and utc == localtime:
-        raise ConfigError("both of utc and localtime are specified, use only one of them", param="utc")
+    """The zone for times that are written: "UTC", a name or an offset; None: the machine's."""
     if timezone is not None:
         return timezone
     return "UTC" if utc or localtime is False else None
@@ -73,7 +67,13 @@ class CommonFormatter(Formatter):
 
     @property
     def zone(self) -> str | None:
-        """The zone for times, as the native formatters take it. Raises ConfigError."""
+        """The zone for times, as the native formatters take it.
+
+        Raises:
+            ConfigError: `utc` and `localtime` contradict each other.
+        """
+        if self.utc is not None and self.utc == self.localtime:
+            raise ConfigError("both of utc and localtime are specified, use only one of them", param="utc")
         return output_zone(self.timezone, self.utc, self.localtime)
 
 

@@ -36,6 +36,10 @@ class Context(Protocol):
     worker_id: int
     hostname: str
     root_dir: str | None
+    dir_permission: int
+    """Mode of folders that plugins make (`<system> dir_permission`), 0o755 by default."""
+    file_permission: int
+    """Mode of files that plugins make (`<system> file_permission`), 0o644 by default."""
     check_only: bool
     """True under `forwarder check` and `--dry-run`: nothing will be started."""
 
