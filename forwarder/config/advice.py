@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
+from forwarder.api.errors import ConfigError
 from forwarder.config.diagnostics import Diagnostics
+from forwarder.config.patterns import TagPattern, covers
 from forwarder.config.structure import PluginSpec, Structure
 
-_BRACES: Final = re.compile(r"\{([^{}]*)\}")
-_MAX_ALTERNATIVES: Final = 256
+
+def check_patterns(structure: Structure, diagnostics: Diagnostics) -> None:
+    """Errors for tag patterns that are none."""
+    for spec in structure.plugins():
+        if spec.kind != "input":
+            try:
+                TagPattern(spec.pattern)
+            except ConfigError as error:
+                diagnostics.error(error.message, spec.element.position, section=spec.element.title)
 
 
 def advise(structure: Structure, diagnostics: Diagnostics) -> None:
@@ -54,47 +60,3 @@ def _routes(routes: tuple[PluginSpec, ...], where: str, diagnostics: Diagnostics
             )
         if route.kind == "output":
             matches.append(route)
-
-
-def covers(first: str, second: str) -> bool:
-    """Whether every tag that matches `second` surely matches `first`; False where that is not clear."""
-    firsts = _alternatives(first)
-    return all(
-        any(one == other or _covers(one.split("."), other.split(".")) for one in firsts)
-        for other in _alternatives(second)
-    )
-
-
-def _alternatives(pattern: str) -> list[str]:
-    """The pattern's words with their braces multiplied out."""
-    done: list[str] = []
-    todo = pattern.split()
-    while todo and len(todo) + len(done) < _MAX_ALTERNATIVES:
-        word = todo.pop()
-        braces = None if word.startswith("/") else _BRACES.search(word)
-        if braces is None:
-            done.append(word)
-        else:
-            todo += [word[: braces.start()] + each + word[braces.end() :] for each in braces[1].split(",")]
-    return done + todo
-
-
-def _covers(first: list[str], second: list[str]) -> bool:
-    """By parts: `**` covers any run of parts, `*` one part, a glob with text the words that it matches."""
-    if first == ["**"]:
-        return True
-    if not first or not second:
-        return not second and all(part == "**" for part in first)
-    if any(part.startswith("/") or "\\" in part for part in (first[0], second[0])):
-        return False
-    if first[0] == "**":
-        return _covers(first[1:], second) or _covers(first, second[1:])
-    if second[0] == "**" or any("**" in part for part in (first[0], second[0])):
-        return False
-    return _part_covers(first[0], second[0]) and _covers(first[1:], second[1:])
-
-
-def _part_covers(first: str, second: str) -> bool:
-    if first in ("*", second):
-        return True
-    return "*" not in second and re.fullmatch(re.escape(first).replace(r"\*", ".*"), second) is not None

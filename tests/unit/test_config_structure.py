@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from forwarder.config import Diagnostics, InvalidConfiguration, Structure, parse_text, read_structure
-from forwarder.config.advice import advise, covers
+from forwarder.config.advice import advise, check_patterns
+from forwarder.config.patterns import TagPattern, covers
 
 
 def read(text: str) -> tuple[Structure, Diagnostics]:
@@ -182,3 +183,36 @@ def test_a_rendered_finding_points_at_the_column() -> None:
         "several workers are not implemented yet; one process does the work\n"
         "  --> fluent.conf:2:2 in <system>\n 2 | \tworkers 2\n   | \t^"
     )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "others"),
+    [
+        ("a", ["a"], ["b", "a.b", ""]),
+        ("a.*", ["a.b", "a."], ["a", "a.b.c"]),
+        ("a.**", ["a", "a.b", "a.b.c"], ["ab", "b.a"]),
+        ("**", ["", "a", "a.b"], []),
+        ("**.a", ["a", "b.a", "c.b.a"], ["ba"]),
+        ("a.**.b", ["a.b", "a.x.b", "a.x.y.b"], ["a", "ab"]),
+        ("a**", ["a", "ab", "a.b"], ["b"]),
+        ("a*c.d", ["abc.d", "ac.d"], ["a.c.d"]),
+        ("{a,b.*}.c", ["a.c", "b.x.c"], ["b.c", "c"]),
+        ("a.{b,{c,d}}", ["a.b", "a.c", "a.d"], ["a.e"]),
+        ("a b.*", ["a", "b.c"], ["c"]),
+        ("/a.+/", ["ab", "a.b"], ["a", "bab"]),
+        ("/(?<x>a|b)/", ["a", "b"], ["c", "ab"]),
+        ("a-b_c", ["a-b_c"], ["a"]),
+        (r"a\*", ["a*"], ["ab"]),
+        ("{a,b", ["a", "b"], ["c"]),
+    ],
+)
+def test_tag_pattern(pattern: str, matching: list[str], others: list[str]) -> None:
+    compiled = TagPattern(pattern)
+    assert [tag for tag in matching + others if compiled.matches(tag)] == matching
+
+
+@pytest.mark.parametrize("pattern", ["/a", "/", "/(/"])
+def test_a_broken_pattern_is_an_error(pattern: str) -> None:
+    structure, diagnostics = read(plugin(f"match {pattern}"))
+    check_patterns(structure, diagnostics)
+    assert pattern in diagnostics.errors[0].message
