@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 from forwarder.api.errors import ConfigError
 from forwarder.api.plugin import Filter, Output, Plugin
-from forwarder.config.advice import check_patterns
 from forwarder.config.bind import bind
 from forwarder.config.diagnostics import Diagnostics
 from forwarder.config.structure import PluginSpec, Structure, read_structure
@@ -85,7 +84,6 @@ class _Builder:
         }
 
     def run(self, *, without_sources: bool) -> Engine:
-        check_patterns(self.structure, self.diagnostics)
         labels = {ROOT: self.structure.routes}
         labels.update((name, label.routes) for name, label in self.structure.labels.items())
         # all labels first: `check_label` of a plugin must find one that stands further down

@@ -104,8 +104,8 @@ class Counters:
     """One plugin's counters. Every method may be called from any thread."""
 
     __slots__ = (
-        "_lock", "added", "by_secondary", "delivered", "emitted", "failures", "flushes", "frame", "id", "kind",
-        "lost", "oversized", "received", "rejected", "retries", "slow_flushes", "to_error", "type",
+        "_lock", "added", "by_secondary", "delivered", "emitted", "failures", "flushes", "frame", "id",
+        "kind", "lost", "oversized", "received", "rejected", "retries", "slow_flushes", "to_error", "type",
     )  # fmt: skip
 
     def __init__(self, plugin_id: str, kind: str, type_name: str) -> None:
