@@ -1,0 +1,235 @@
+"""Running a receiver: the thread between a socket and the routes, and what is logged about it.
+
+A receiver is anything with `next(max_wait_ms) -> Intake | None`, `stop()` and `finished`: the native
+`UdpReceiver` and `StreamServer`, or `forwarder.api.tls.TlsServer`.
+"""
+
+from __future__ import annotations
+
+import resource
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
+
+from forwarder._native import (
+    CompiledParser,
+    EventBatch,
+    Ingestor,
+    Intake,
+    StreamFeeder,
+    StreamServer,
+    python_parser,
+)
+from forwarder.api.errors import BufferOverflow
+from forwarder.api.plugin import Input, Parser, Record
+from forwarder.api.sections import Transport
+
+MAX_WAIT_MS: Final = 1000
+"""How long a receiver may sleep when nothing comes; kernel drops are read that often too."""
+RETRY_SECONDS: Final = 0.2
+"""Pause before events are offered again to a full buffer."""
+STOP_SECONDS: Final = 5.0
+"""How long a stopping input that can wait goes on offering events to a full buffer."""
+DEFAULT_RECEIVE_BUFFER: Final = 16 << 20
+
+MESSAGES: Final = {
+    "unmatched": "pattern not matched",
+    "no_priority": "invalid syslog message: no <PRI>",
+    "no_time": "pattern not matched: no time",
+    "invalid_time": "invalid time",
+    "match_limit": "pattern took too long",
+    "limit": "message beyond a limit of the parser",
+    "parser_error": "parser failed",
+    "too_long": "message longer than message_length_limit, dropped",
+    "bad_frame": "no octet count where one is expected, connection closed",
+    "unterminated": "connection ended within a message",
+    "truncated": "message longer than message_length_limit, cut off",
+    "denied": "anonymous client denied",
+    "connection_limit": "no further connections",
+    "tls_error": "TLS handshake or connection failed",
+}
+
+
+class Receiver(Protocol):
+    """What gives messages."""
+
+    def next(self, max_wait_ms: int) -> Intake | None:
+        """What has come, waiting at most so long for it."""
+
+    def stop(self) -> None:
+        """From any thread: gives what it has, then is finished."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything was given after a stop."""
+
+
+class Reception:
+    """The thread that hands on what a receiver takes in.
+
+    Args:
+        waits: the sender can wait (TCP): events are offered until the buffer takes them, and nothing is
+            read meanwhile. Otherwise (UDP) what a full buffer refuses is dropped and counted as `overflow`.
+    """
+
+    def __init__(self, plugin: Input, receiver: Receiver, *, waits: bool) -> None:
+        self._plugin = plugin
+        self._receiver = receiver
+        self._waits = waits
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"in:{plugin.context.id}", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Takes what the receiver still has, and ends the thread."""
+        self._stopping.set()
+        self._receiver.stop()
+        self._thread.join()
+
+    def _run(self) -> None:
+        receiver = self._receiver
+        while not receiver.finished:
+            try:
+                intake = receiver.next(MAX_WAIT_MS)
+            except OSError as error:
+                self._plugin.log_repeated("receiving failed", level="error", error=str(error))
+                if self._stopping.wait(1.0):
+                    return
+                continue
+            if intake is not None:
+                self._take(intake)
+
+    def _take(self, intake: Intake) -> None:
+        plugin, context = self._plugin, self._plugin.context
+        drops = intake.kernel_drops
+        context.received(intake.received + drops)
+        if drops:
+            context.drop(drops, "kernel_drop")
+            plugin.log_repeated(
+                "the kernel dropped datagrams: the receive buffer was full", count=drops, dropped=drops
+            )
+        for reason, count, sample in intake.failures:
+            context.drop(count, reason)
+            self._log(reason, count, sample)
+        for reason, count, sample in intake.notices:
+            self._log(reason, count, sample)
+        if intake.batch:
+            self._emit(intake.batch)
+
+    def _log(self, reason: str, count: int, sample: bytes) -> None:
+        if reason == "parser_error":
+            return  # logged with its exception where it was raised
+        self._plugin.log_repeated(MESSAGES.get(reason, reason), count=count, data=_shown(sample))
+
+    def _emit(self, batch: EventBatch) -> None:
+        plugin = self._plugin
+        give_up: float | None = None
+        while True:
+            try:
+                plugin.emit_batch(batch)
+                return
+            except BufferOverflow as error:
+                if self._stopping.is_set() and give_up is None:
+                    give_up = time.monotonic() + STOP_SECONDS
+                if not self._waits or (give_up is not None and time.monotonic() >= give_up):
+                    plugin.context.drop(len(batch), "overflow")
+                    plugin.log_repeated(
+                        "buffer full, events dropped", count=len(batch), dropped=len(batch), error=str(error)
+                    )
+                    return
+                plugin.log_repeated("buffer full, reading stopped until there is room", error=str(error))
+                if self._stopping.wait(RETRY_SECONDS):
+                    time.sleep(RETRY_SECONDS)  # stopping: the wait no longer waits
+            except Exception as error:
+                plugin.context.drop(len(batch), "emit_error")
+                plugin.log_repeated(
+                    "emitting failed, events dropped", level="error", count=len(batch), error=repr(error)
+                )
+                return
+
+
+class StreamReceiver(Receiver, Protocol):
+    """A receiver with a port."""
+
+    @property
+    def port(self) -> int:
+        """The bound port."""
+
+
+def stream_receiver(
+    plugin: Input,
+    ingestor: Ingestor,
+    transport: Transport,
+    bind: str,
+    port: int,
+    *,
+    delimiter: bytes | None,
+    limit: int | None = None,
+    keepalive: bool = False,
+    allow: Sequence[str] | None = None,
+    tls: bool | None = None,
+) -> StreamReceiver:
+    """A server for TCP (native) or TLS, as `transport` says. `delimiter` None: octet counting (RFC 6587).
+
+    Raises:
+        OSError: the port cannot be had. ConfigError: the certificate cannot be used.
+    """
+    most = max_connections()
+    if transport.protocol == "tls" if tls is None else tls:
+        from forwarder.api.tls import TlsServer  # noqa: PLC0415 - ssl costs memory that plain TCP need not pay
+
+        feeder = StreamFeeder(ingestor, delimiter=delimiter, limit=limit)
+        return TlsServer(
+            plugin, feeder, transport, bind, port, keepalive=keepalive, allow=allow, max_connections=most
+        )
+    return StreamServer(
+        ingestor, bind, port, delimiter=delimiter, message_length_limit=limit,
+        receive_buffer_size=transport.receive_buffer_size, linger_timeout=transport.linger_timeout,
+        keepalive=keepalive, allow=allow, max_connections=most,
+    )  # fmt: skip
+
+
+def max_connections() -> int:
+    """Connections of one server: what the limit of open files allows, with a reserve for everything else."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 100_000 if soft == resource.RLIM_INFINITY else max(16, min(100_000, soft * 3 // 4))
+
+
+def receiver_parser(plugin: Input, parser: Parser) -> CompiledParser:
+    """The parser as native code calls it, also where it is written in Python."""
+    compiled = parser.compiled()
+    if compiled is not None:
+        return compiled
+
+    def parse(text: bytes) -> Iterable[tuple[int | None, Record]]:
+        try:
+            return list(parser.parse(text))
+        except Exception as error:
+            plugin.log_repeated("parser failed", level="error", error=repr(error), data=_shown(text[:512]))
+            raise
+
+    return python_parser(parse, bool(getattr(parser, "estimate_current_event", True)))
+
+
+def check_certificate(transport: Transport) -> None:
+    """Raises ConfigError where the TLS files and values of `transport` cannot be used."""
+    from forwarder.api.tls import server_context  # noqa: PLC0415 - as in `stream_receiver`
+
+    server_context(transport)
+
+
+def warn_receive_buffer(plugin: Input, asked: int, granted: int) -> None:
+    """Says so when the kernel gave a smaller receive buffer than was asked for."""
+    if granted < asked:
+        plugin.log.warning(
+            f"the kernel gave a receive buffer of {granted} bytes instead of {asked}: bursts are lost "
+            f"sooner; raise the limit with: sysctl -w net.core.rmem_max={asked}"
+        )
+
+
+def _shown(sample: bytes) -> str:
+    return sample.decode("utf-8", "backslashreplace")

@@ -1,0 +1,320 @@
+"""A TLS server for inputs: Python's `ssl` does the cryptography, native code frames and parses."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from forwarder._native import FedConnection, Intake, StreamFeeder, network_contains
+from forwarder.api.errors import ConfigError
+from forwarder.api.plugin import Input
+from forwarder.api.sections import Transport
+
+HANDSHAKE_SECONDS: Final = 10.0
+"""A connection that has not finished its handshake by then is closed."""
+READ_BYTES: Final = 65_536
+READS: Final = 8
+"""Reads of one connection in a row."""
+TARGET: Final = 2048
+"""Events at which a batch is handed on."""
+LINGER_SECONDS: Final = 0.02
+"""Longest time that an event waits for others."""
+BUSY: Final = 200
+"""Events of one round from which on there is no pause: the senders keep us busy."""
+
+_VERSIONS: Final = {
+    "1_1": ssl.TLSVersion.TLSv1_1,
+    "1_2": ssl.TLSVersion.TLSv1_2,
+    "1_3": ssl.TLSVersion.TLSv1_3,
+}
+
+
+def server_context(transport: Transport) -> ssl.SSLContext:
+    """The context that `<transport tls>` describes. Raises ConfigError: a file or value that is wrong."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    lowest = transport.min_version or transport.version
+    highest = transport.max_version or transport.version
+    context.minimum_version = _VERSIONS[lowest[-3:]]
+    context.maximum_version = _VERSIONS[highest[-3:]]
+    if not transport.insecure:
+        try:
+            context.set_ciphers(transport.ciphers)
+        except ssl.SSLError as error:
+            raise ConfigError(f"OpenSSL does not know the ciphers: {error}", param="ciphers") from None
+    passphrase = transport.private_key_passphrase or ""
+    try:
+        # a passphrase of its own accord: OpenSSL would ask for one on the terminal
+        context.load_cert_chain(transport.cert_path or "", transport.private_key_path, lambda: passphrase)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"certificate {transport.cert_path} with key {transport.private_key_path}: {error}",
+            param="cert_path",
+        ) from None
+    if transport.client_cert_auth:
+        context.verify_mode = ssl.CERT_REQUIRED
+    if transport.ca_path is not None:
+        try:
+            context.load_verify_locations(transport.ca_path)
+        except OSError as error:
+            raise ConfigError(f"authorities {transport.ca_path}: {error}", param="ca_path") from None
+    elif transport.client_cert_auth:
+        context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+    return context
+
+
+class _Certificates:
+    """The present context; made anew for new connections when the files change."""
+
+    def __init__(self, plugin: Input, transport: Transport) -> None:
+        self._plugin = plugin
+        self._transport = transport
+        self._files = [
+            path for path in (transport.cert_path, transport.private_key_path, transport.ca_path) if path
+        ]
+        self._seen = self._state()
+        self._context = server_context(transport)
+
+    def _state(self) -> list[tuple[int, int]]:
+        state = []
+        for path in self._files:
+            try:
+                found = os.stat(path)
+            except OSError:
+                state.append((0, 0))
+            else:
+                state.append((found.st_mtime_ns, found.st_ino))
+        return state
+
+    def context(self) -> ssl.SSLContext:
+        state = self._state()
+        if state != self._seen:
+            self._seen = state
+            try:
+                self._context = server_context(self._transport)
+                self._plugin.log.info("certificate files have changed, new connections use them")
+            except ConfigError as error:
+                self._plugin.log.error(f"changed certificate files are not used: {error.message}")
+        return self._context
+
+
+class _Connection:
+    __slots__ = ("deadline", "fed", "socket")
+
+    def __init__(self, sock: ssl.SSLSocket, fed: FedConnection) -> None:
+        self.socket = sock
+        self.fed = fed
+        self.deadline: float | None = time.monotonic() + HANDSHAKE_SECONDS  # None: handshake done
+
+
+class TlsServer:
+    """Receives messages over TLS; one thread serves all connections.
+
+    `next`, `stop`, `finished` as the native `StreamServer`: not calling `next` is back-pressure.
+
+    Raises:
+        OSError: the port cannot be had. ConfigError: the certificate cannot be used.
+    """
+
+    def __init__(
+        self,
+        plugin: Input,
+        feeder: StreamFeeder,
+        transport: Transport,
+        bind: str,
+        port: int,
+        *,
+        keepalive: bool = False,
+        allow: Sequence[str] | None = None,
+        max_connections: int = 1024,
+    ) -> None:
+        self._feeder = feeder
+        self._certificates = _Certificates(plugin, transport)
+        self._linger = transport.linger_timeout
+        self._keepalive = keepalive
+        self._allow = allow
+        self._max_connections = max_connections
+        self._listener = _listen(bind, port, transport.receive_buffer_size)
+        self._selector = selectors.DefaultSelector()
+        self._waker, self._wake = socket.socketpair()
+        self._wake.setblocking(False)
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._connections: set[_Connection] = set()
+        self._unread: set[_Connection] = set()
+        self._paused = False
+        self._stopping = False
+        self._finished = False
+
+    @property
+    def port(self) -> int:
+        """The bound port."""
+        return int(self._listener.getsockname()[1])
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything was given after a stop."""
+        return self._finished
+
+    def stop(self) -> None:
+        """From any thread: `next` gives what was received, then closes everything."""
+        self._stopping = True
+        self._waker.send(b"x")
+
+    def next(self, max_wait_ms: int) -> Intake | None:
+        """What has come, waiting at most so long for it; None: nothing."""
+        if self._finished:
+            return None
+        if self._stopping:
+            self._drain()
+            return self._feeder.take()
+        until = time.monotonic() + max_wait_ms / 1000
+        gathered = False
+        while not self._stopping:
+            self._round(0.0 if self._unread else max(0.0, until - time.monotonic()))
+            count = self._feeder.count
+            if count >= TARGET or time.monotonic() >= until or (gathered and count < BUSY):
+                break
+            if count and not gathered:
+                gathered = True
+                until = time.monotonic() + LINGER_SECONDS
+                if count < BUSY and not self._unread:
+                    time.sleep(LINGER_SECONDS)
+        return self._feeder.take()
+
+    def _round(self, wait_seconds: float) -> None:
+        # handshakes that hang are looked at once in `wait_seconds`, at most a second
+        ready = self._selector.select(wait_seconds)
+        unread, self._unread = self._unread, set()
+        for key, _ in ready:
+            if key.fileobj is self._listener:
+                self._accept()
+            elif isinstance(key.data, _Connection):
+                unread.add(key.data)
+        for connection in unread:
+            self._serve(connection)
+        now = time.monotonic()
+        for connection in [each for each in self._connections if each.deadline and each.deadline < now]:
+            self._fail(connection, "handshake took too long")
+        if self._paused and len(self._connections) < self._max_connections:
+            self._paused = False
+            self._selector.register(self._listener, selectors.EVENT_READ)
+
+    def _accept(self) -> None:
+        while True:
+            if len(self._connections) >= self._max_connections:
+                self._pause(f"{self._max_connections} are open")
+                return
+            try:
+                plain, address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # out of descriptors
+                self._pause(str(error))
+                return
+            host = str(address[0]).split("%")[0]
+            if self._allow is not None and not any(network_contains(each, host) for each in self._allow):
+                self._feeder.notice("denied", host.encode())
+                plain.close()
+                continue
+            try:
+                self._admit(plain, host)
+            except OSError as error:
+                self._feeder.notice("tls_error", f"{host}: {error}".encode())
+                plain.close()
+
+    def _admit(self, plain: socket.socket, host: str) -> None:
+        plain.setblocking(False)
+        linger = self._linger.to_bytes(4, "little")
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0" + linger)
+        if self._keepalive:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        wrapped = self._certificates.context().wrap_socket(
+            plain, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
+        )
+        connection = _Connection(wrapped, self._feeder.connect(host))
+        self._connections.add(connection)
+        self._selector.register(wrapped, selectors.EVENT_READ, connection)
+
+    def _pause(self, why: str) -> None:
+        self._feeder.notice("connection_limit", why.encode())
+        self._selector.unregister(self._listener)
+        self._paused = True
+
+    def _serve(self, connection: _Connection, reads: int = READS) -> bool:
+        """Goes on with a connection; whether there may be more to read at once."""
+        sock = connection.socket
+        try:
+            if connection.deadline is not None:
+                sock.do_handshake()
+                connection.deadline = None
+                self._selector.modify(sock, selectors.EVENT_READ, connection)
+            for _ in range(reads):
+                data = sock.recv(READ_BYTES)
+                if not data or not self._feeder.feed(connection.fed, data):
+                    self._close(connection)
+                    return False
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLWantWriteError:
+            self._selector.modify(sock, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
+            return False
+        except (ssl.SSLError, OSError) as error:
+            if connection.deadline is None and not isinstance(error, ssl.SSLError):
+                self._close(connection)  # reset by the peer
+            else:
+                self._fail(connection, str(error))
+            return False
+        # OpenSSL may hold decrypted bytes that no selector sees
+        self._unread.add(connection)
+        return True
+
+    def _fail(self, connection: _Connection, why: str) -> None:
+        try:
+            peer = str(connection.socket.getpeername()[0])
+        except OSError:
+            peer = "?"
+        self._feeder.notice("tls_error", f"{peer}: {why}".encode())
+        self._close(connection)
+
+    def _close(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        self._unread.discard(connection)
+        self._selector.unregister(connection.socket)
+        self._feeder.finish(connection.fed)
+        connection.socket.close()
+
+    def _drain(self) -> None:
+        """Reads what was received, for at most a second, and closes everything."""
+        deadline = time.monotonic() + 1.0
+        for connection in list(self._connections):
+            while connection.deadline is None and self._serve(connection):
+                if time.monotonic() >= deadline:
+                    break
+            if connection in self._connections:
+                self._close(connection)
+        self._listener.close()
+        self._selector.close()
+        self._wake.close()
+        self._waker.close()
+        self._finished = True
+
+
+def _listen(bind: str, port: int, receive_buffer_size: int | None) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if receive_buffer_size is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_size)
+        listener.bind(address)
+        listener.listen(1024)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

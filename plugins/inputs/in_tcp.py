@@ -1,0 +1,96 @@
+r"""in_tcp: messages over TCP or TLS, separated by a delimiter, through a parser.
+
+*Delivery*: at most once, as plain TCP has no acknowledgement: what the kernel or a peer's kernel holds when
+either side dies is lost. A full buffer loses nothing: reading stops until there is room, and the senders
+wait. At a stop what the kernel has received is still emitted. A message without its delimiter at the end of
+a connection is dropped, as in Fluentd, and counted (`unterminated`).
+
+*Differs from Fluentd*: a message may have at most 16 MiB even without `message_length_limit`; unfinished
+messages of all connections together at most 256 MiB. `<security>` is checked when a connection is made
+rather than with its first data. Certificates are not generated (`<transport tls>` needs `cert_path`); files
+that change are used for new connections. Events of one batch that have no time of their own share one.
+"""
+
+from __future__ import annotations
+
+from forwarder._native import Ingestor
+from forwarder.api import (
+    ConfigError,
+    Input,
+    boolean,
+    duration,
+    enum,
+    integer,
+    optional_section,
+    parser_section,
+    section,
+    size,
+    string,
+)
+from forwarder.api.sections import Extract, Security, Transport
+from forwarder.api.server import Reception, check_certificate, receiver_parser, stream_receiver
+
+
+class TcpTransport(Transport):
+    """`<transport tcp>` or `<transport tls>`."""
+
+    protocol = enum("The transport protocol.", ("tcp", "tls"), "tcp")
+
+
+class TcpInput(Input):
+    """Receives messages over TCP."""
+
+    tag = string("Tag of the events.")
+    port = integer("Port to listen on.", 5170)
+    bind = string("Address to listen on.", "0.0.0.0")
+    source_host_key = string(
+        "Field for the sender's host name.", None, deprecated="use source_hostname_key instead"
+    )
+    source_hostname_key = string(
+        "Field for the sender's host name (reverse look-up; receiving waits for the resolver).", None
+    )
+    source_address_key = string("Field for the sender's address.", None)
+    message_length_limit = size("Longest message in bytes; a longer one is dropped (16 MiB at most).", None)
+    blocking_timeout = duration("Only has a meaning for Fluentd's event loop; does nothing here.", 0.5)
+    delimiter = string("What ends a message.", "\n")
+    send_keepalive_packet = boolean("Let the kernel check that connections are alive (SO_KEEPALIVE).", False)
+
+    transport = section(TcpTransport, "Socket and TLS parameters.")
+    security = optional_section(Security, "Who may connect.")
+    parse = parser_section("How messages are parsed.")
+    extract = optional_section(Extract, "Tag from a field of the record.")
+
+    def configure(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"{self.port} is no port: expected 0 to 65535", param="port")
+        if not self.delimiter:
+            raise ConfigError("the delimiter must not be empty", param="delimiter")
+        if self.message_length_limit is not None and self.message_length_limit < 1:
+            raise ConfigError("at least 1 byte is needed", param="message_length_limit")
+        self._allow = self.security.networks() if self.security is not None else None
+        if self.transport.protocol == "tls":
+            check_certificate(self.transport)
+        extract = self.extract
+        if extract is not None and extract.time_key is not None:
+            self.log.warning("<extract> time_key has no effect: the parser gives every event a time")
+        self._ingestor = Ingestor(
+            receiver_parser(self, self.parse),
+            self.tag,
+            source_address_key=self.source_address_key,
+            source_hostname_key=self.source_hostname_key or self.source_host_key,
+            tag_key=extract.tag_key if extract is not None else None,
+            keep_tag_key=extract.keep_tag_key if extract is not None else False,
+        )
+
+    def start(self) -> None:
+        receiver = stream_receiver(
+            self, self._ingestor, self.transport, self.bind, self.port,
+            delimiter=self.delimiter.encode(), limit=self.message_length_limit,
+            keepalive=self.send_keepalive_packet, allow=self._allow,
+        )  # fmt: skip
+        self.log.info(f"listening {self.transport.protocol} socket", bind=self.bind, port=receiver.port)
+        self._reception = Reception(self, receiver, waits=True)
+        self._reception.start()
+
+    def stop(self) -> None:
+        self._reception.stop()
