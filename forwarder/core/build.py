@@ -221,8 +221,14 @@ class _Builder:
             worker_id=self.worker_id,
             hostname=self.hostname,
             root_dir=self.structure.system.root_dir,
+            dir_permission=self.mode("dir_permission", 0o755),
+            file_permission=self.mode("file_permission", 0o644),
             check_only=self.check_only,
         )
+
+    def mode(self, name: str, default: int) -> int:
+        value = self.structure.system.mode(name)
+        return default if value is None else value
 
     def invent_id(self, kind: str, type_name: str) -> str:
         """`in_syslog`, `in_syslog.2`, ...: by position in the file."""

@@ -38,7 +38,7 @@ class PluginContext:
 
     def __init__(
         self, *, plugin_id: str, type_name: str, argument: str, label: str | None, home: str, log: PluginLog,
-        sink: Log, counters: Counters, routes: Routes, worker_id: int, hostname: str, root_dir: str | None,
+        sink: Log, counters: Counters, routes: Routes, worker_id: int, hostname: str, root_dir: str | None, dir_permission: int, file_permission: int,
         check_only: bool,
     ) -> None:  # fmt: skip
         self.id = plugin_id
@@ -51,6 +51,8 @@ class PluginContext:
         self.worker_id = worker_id
         self.hostname = hostname
         self.root_dir = root_dir
+        self.dir_permission = dir_permission
+        self.file_permission = file_permission
         self.check_only = check_only
         self.counters = counters
         self._sink = sink
