@@ -6,7 +6,7 @@ SO := forwarder/_native.abi3.so
 CONF ?= docker/quickstart.conf
 RUST := $(shell find native/src native/Cargo.toml native/Cargo.lock 2>/dev/null)
 
-.PHONY: setup native run test test-all lint format bench clean
+.PHONY: help setup native run test test-all lint format bench fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,8 +46,12 @@ lint: setup ## format check, lint, types, clippy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy --strict bench
 	cargo fmt --check --manifest-path native/Cargo.toml
 	cargo clippy --release --all-targets --quiet --manifest-path native/Cargo.toml -- -D warnings
+	cargo fmt --check --manifest-path native/fuzz/Cargo.toml
+	cargo fmt --check --manifest-path bench/loadgen/Cargo.toml
+	cargo clippy --release --all-targets --quiet --manifest-path bench/loadgen/Cargo.toml -- -D warnings
 
 format: setup ## put everything into the project's format
 	$(VENV)/bin/ruff check --fix --quiet . || true
@@ -57,5 +61,9 @@ format: setup ## put everything into the project's format
 bench: setup ## measure against rsyslog and syslog-ng
 	$(PY) -m bench
 
+SECONDS ?= 60
+fuzz: | check-cargo ## fuzz the native parsers, SECONDS each
+	native/fuzz/run $(SECONDS)
+
 clean: ## remove everything that was built
-	rm -rf $(VENV) build dist native/target *.egg-info forwarder/*.so bench/.tools bench/out
+	rm -rf $(VENV) build dist native/target native/fuzz/target bench/loadgen/target *.egg-info forwarder/*.so bench/.tools bench/out
