@@ -153,11 +153,26 @@ class Diagnostics:
 
     @contextmanager
     def located(self, element: Element) -> Iterator[None]:
-        """Turns a ConfigError of the body (a plugin's `configure`) into a finding at `element`."""
+        """Turns a ConfigError of the body (a plugin's `configure`) into a finding at `element`.
+
+        Any other exception too: it is a mistake of the plugin, and its name and place help its author more
+        than the end of the whole check.
+        """
         try:
             yield
         except ConfigError as error:
             self.exception(error, element)
+        except Exception as error:
+            trace = error.__traceback__
+            while trace is not None and trace.tb_next is not None:
+                trace = trace.tb_next
+            where = "" if trace is None else f"at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+            self.error(
+                element.hide_secrets(f"the plugin fails to configure: {type(error).__name__}: {error}"),
+                element.position,
+                section=element.title,
+                hint=where,
+            )
 
     def raise_errors(self) -> None:
         """Raises InvalidConfiguration if there are errors."""
