@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from forwarder.api.errors import ConfigError
 from forwarder.config.element import Element, Position
 from forwarder.config.secrets import mask_text
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal would obey rather than show."""
 Severity = Literal["error", "warning", "note"]
 
 
@@ -63,7 +66,7 @@ class Diagnostic(NamedTuple):
                 lines.append(f" {' ' * len(number)} | {indent}^")
         if self.hint:
             lines.append(f"  = {self.hint}")
-        return "\n".join(lines)
+        return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", "\n".join(lines))
 
 
 class Diagnostics:

@@ -90,12 +90,14 @@ def test_all_problems_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) 
         ("<match **>\n", "match"),
         ("<match **>\n  @type local\n  k {x\n</match>", "JSON"),
         ("@include fluent.conf\n", "cycle"),
-        ("\0<", "error"),
+        ("<\x1b[31m", "section name"),
     ],
 )
 def test_no_configuration(folder: Path, capsys: pytest.CaptureFixture[str], text: str, mention: str) -> None:
     assert check(folder, text) == 1
-    assert mention in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert mention in out
+    assert "\x1b" not in out
 
 
 def test_a_bug_in_a_plugin_is_a_finding(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +116,7 @@ def test_warnings_fail_with_strict_only(folder: Path, capsys: pytest.CaptureFixt
 
 
 def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check(folder, SOUND.replace("tag t", "tag t\n  port x"), "--json") == 0
+    assert check(folder, SOUND.replace("tag t", "tag t\n  port 5x"), "--json") == 0
     (finding,) = json.loads(capsys.readouterr().out)
     assert (finding["severity"], finding["line"], finding["param"]) == ("warning", 4, "port")
 
