@@ -244,8 +244,12 @@ impl Server {
     }
 
     fn accept(&mut self) {
+        let before = self.open;
         while let Some(listener) = &self.listener {
             if self.open >= self.options.max_connections {
+                if self.open > before {
+                    return; // full, but perhaps nobody waits
+                }
                 self.sink.notice("connection_limit", self.options.max_connections.to_string().as_bytes());
                 return self.pause();
             }
