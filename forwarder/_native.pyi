@@ -325,3 +325,36 @@ def syslog_parser(
     Raises:
         ValueError: (message, parameter) for a parameter that cannot be used.
     """
+
+def regexp_parser(
+    expression: str, ignorecase: bool, multiline: bool, options: dict[str, Any]
+) -> CompiledParser:
+    """A Ruby regexp (`/source/flags` or bare source) whose named groups become fields.
+
+    Raises:
+        ValueError: (message, parameter) for a parameter that cannot be used.
+    """
+
+def check_regexp(expression: str) -> None:
+    """Raises ValueError (message, parameter) where a Ruby regexp does not compile."""
+
+def grok_parser(
+    library: Sequence[str],
+    patterns: Sequence[tuple[str, str | int, dict[str, Any]]],
+    multiline: bool,
+    name_key: str | None,
+    failure_key: str | None,
+) -> tuple[CompiledParser, list[tuple[int, str]]]:
+    """Grok patterns, tried in order: (pattern, name, options as for other parsers). `library`: texts of
+    pattern files. Patterns that do not compile are left out: (index, why).
+
+    Raises:
+        ValueError: (message, parameter): an unknown pattern name, or nothing that compiles.
+    """
+
+def grok_explain(library: Sequence[str], pattern: str, text: bytes) -> tuple[list[str], int, int, int]:
+    """How far `text` matches: the pattern's elements, how many of them match from the first on, and from
+    where to where (bytes). Raises ValueError as `grok_parser`."""
+
+def none_parser(message_key: str, options: dict[str, Any]) -> CompiledParser:
+    """The whole text as one field."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from forwarder._native import CompiledParser
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import array, boolean, duration, enum, expression, hash_, string
 from forwarder.api.plugin import Parser
+
+Made = TypeVar("Made")
 
 TIME_TYPES = ("string", "unixtime", "float", "mixed")
 
@@ -90,6 +92,10 @@ class CommonParser(Parser):
 
     def compile(self, make: Callable[..., CompiledParser], *arguments: Any) -> CompiledParser:
         """`make(*arguments)`, where a native ValueError becomes a ConfigError that names the parameter."""
+        return self.compile_with(make, *arguments)
+
+    def compile_with(self, make: Callable[..., Made], *arguments: Any) -> Made:
+        """The same for native functions that give something else."""
         try:
             return make(*arguments)
         except ValueError as error:

@@ -1,9 +1,8 @@
 //! `types`: what becomes of one field's value, as Ruby's to_i, to_f and so on make it.
 
-use std::fmt::Write as _;
-
-use crate::msgpack::{self, Token, read_token, write_text};
+use crate::msgpack::{self, Token, write_text};
 use crate::options::Invalid;
+use crate::ruby_inspect::write_to_s;
 use crate::time::{TimeCache, TimeParser, TimeSpec, Zone};
 
 /// One type of `types`, compiled.
@@ -257,71 +256,11 @@ fn write_array(out: &mut Vec<u8>, text: &[u8], delimiter: &[u8], valid: bool) {
     }
 }
 
-/// What Ruby's `to_s` makes of one MessagePack value (for arrays and maps: `inspect`).
+/// What Ruby's `to_s` makes of one MessagePack value.
 #[must_use]
 pub fn token_text(value: &[u8]) -> String {
-    let mut text = String::new();
-    let mut pos = 0;
-    match read_token(value, &mut pos) {
-        Ok(Token::Nil) | Err(_) => {}
-        Ok(Token::Str(raw) | Token::Bin(raw)) => text.push_str(&String::from_utf8_lossy(raw)),
-        Ok(_) => inspect(value, &mut 0, &mut text, 0),
-    }
-    text
-}
-
-fn inspect(value: &[u8], pos: &mut usize, text: &mut String, depth: u32) {
-    let Ok(token) = read_token(value, pos) else { return };
-    // writing to a String cannot fail
-    let _ = match token {
-        Token::Nil => write!(text, "nil"),
-        Token::Bool(value) => write!(text, "{value}"),
-        Token::Uint(value) => write!(text, "{value}"),
-        Token::Int(value) => write!(text, "{value}"),
-        Token::Float(value) => write!(text, "{}", ruby_float(value)),
-        Token::Str(raw) | Token::Bin(raw) => write!(text, "{:?}", String::from_utf8_lossy(raw)),
-        Token::Ext(kind, raw) => write!(text, "ext({kind}, {raw:?})"),
-        Token::Array(_) | Token::Map(_) if depth > 100 => write!(text, "..."),
-        Token::Array(len) => {
-            text.push('[');
-            for index in 0..len {
-                text.push_str(if index > 0 { ", " } else { "" });
-                inspect(value, pos, text, depth + 1);
-            }
-            write!(text, "]")
-        }
-        Token::Map(len) => {
-            text.push('{');
-            for index in 0..len {
-                text.push_str(if index > 0 { ", " } else { "" });
-                inspect(value, pos, text, depth + 1);
-                text.push_str("=>");
-                inspect(value, pos, text, depth + 1);
-            }
-            write!(text, "}}")
-        }
-    };
-}
-
-/// A float as Ruby prints it: with a point, and with an exponent from 1e16 on and below 1e-4.
-fn ruby_float(value: f64) -> String {
-    if !value.is_finite() {
-        return if value.is_nan() {
-            "NaN"
-        } else if value > 0.0 {
-            "Infinity"
-        } else {
-            "-Infinity"
-        }
-        .to_owned();
-    }
-    if value != 0.0 && !(1e-4..1e16).contains(&value.abs()) {
-        let text = format!("{value:e}");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let point = if mantissa.contains('.') { "" } else { ".0" };
-        let exponent: i32 = exponent.parse().unwrap_or(0);
-        let sign = if exponent < 0 { '-' } else { '+' };
-        return format!("{mantissa}{point}e{sign}{:02}", exponent.abs());
-    }
-    format!("{value:?}")
+    let mut text = Vec::new();
+    // malformed bytes give what came before them
+    let _ = write_to_s(&mut text, value, &mut 0);
+    String::from_utf8_lossy(&text).into_owned()
 }

@@ -4,8 +4,10 @@ pub mod accessor;
 pub mod compiled;
 pub mod convert;
 pub mod event;
+pub mod extract;
 pub mod formatters;
 pub mod framer;
+pub mod grok;
 pub mod ingest;
 pub mod inject;
 pub mod intake;
@@ -13,11 +15,15 @@ pub mod json_in;
 pub mod json_out;
 pub mod json_parser;
 pub mod msgpack;
+pub mod none;
 pub mod options;
 pub mod parser;
 pub mod partition;
+pub mod pcre;
 pub mod python;
+pub mod regexp;
 pub mod ruby_inspect;
+pub mod ruby_regexp;
 pub mod sample;
 pub mod sockaddr;
 pub mod stream;
@@ -43,13 +49,19 @@ mod _native {
         stdout_formatter,
     };
     #[pymodule_export]
+    use crate::grok::{grok_explain, grok_parser};
+    #[pymodule_export]
     use crate::inject::Inject;
     #[pymodule_export]
     use crate::intake::{FedConnection, Ingestor, Intake, StreamFeeder, StreamFramer, python_parser};
     #[pymodule_export]
     use crate::json_parser::json_parser;
     #[pymodule_export]
+    use crate::none::none_parser;
+    #[pymodule_export]
     use crate::partition::Partitioner;
+    #[pymodule_export]
+    use crate::regexp::{check_regexp, regexp_parser};
     #[pymodule_export]
     use crate::sample::Sampler;
     #[pymodule_export]

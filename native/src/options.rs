@@ -10,8 +10,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::convert::{Convert, token_text};
+use crate::extract::NullPattern;
 use crate::msgpack::{self, Token, read_token, write_str_header, write_text};
 use crate::parser::Mismatch;
+use crate::pcre::Matcher;
 use crate::time::{TimeCache, TimeParser, TimeSpec};
 
 /// A parameter that cannot be used, as compilers of parsers report it. In Python a `ValueError` with
@@ -120,11 +122,12 @@ impl FieldRule {
 }
 
 /// One caller's working memory over [`FieldRules`]; belongs into a parser's session.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct FieldCache {
     /// For [`FieldRules::time`].
     pub time: TimeCache,
     converts: Vec<TimeCache>,
+    null: Option<Matcher>,
 }
 
 /// Compiled [`ParseOptions`].
@@ -135,6 +138,7 @@ pub struct FieldRules {
     converts: Vec<Convert>,
     other: FieldRule,
     null_empty_string: bool,
+    null_pattern: Option<NullPattern>,
 }
 
 impl FieldRules {
@@ -161,13 +165,19 @@ impl FieldRules {
             rule.time = true;
             rule.keep = options.keep_time_key;
         }
-        Ok(FieldRules { time, rules, converts, other, null_empty_string: options.null_empty_string })
+        let null_pattern = options.null_value_pattern.as_deref().map(NullPattern::new).transpose()?;
+        let null_empty_string = options.null_empty_string;
+        Ok(FieldRules { time, rules, converts, other, null_empty_string, null_pattern })
     }
 
     /// Working memory for one caller.
     #[must_use]
     pub fn cache(&self) -> FieldCache {
-        FieldCache { time: TimeCache::default(), converts: vec![TimeCache::default(); self.converts.len()] }
+        FieldCache {
+            time: TimeCache::default(),
+            converts: vec![TimeCache::default(); self.converts.len()],
+            null: self.null_pattern.as_ref().map(NullPattern::matcher),
+        }
     }
 
     /// Whether no field has a rule: values can be written as they are.
@@ -213,7 +223,7 @@ impl FieldRules {
         }
         write_key(fields, key);
         *pairs += 1;
-        if rule.nullable && self.is_null(value) {
+        if rule.nullable && self.is_null(value, cache) {
             msgpack::write_nil(fields);
         } else if let Some(index) = rule.convert {
             let index = index as usize;
@@ -264,7 +274,7 @@ impl FieldRules {
         write_key(fields, key);
         *pairs += 1;
         match token {
-            Token::Str(text) | Token::Bin(text) if rule.nullable && self.is_null(text) => {
+            Token::Str(text) | Token::Bin(text) if rule.nullable && self.is_null(text, cache) => {
                 msgpack::write_nil(fields);
             }
             Token::Nil | Token::Bool(false) => fields.extend_from_slice(value),
@@ -288,8 +298,14 @@ impl FieldRules {
     }
 
     #[inline]
-    fn is_null(&self, value: &[u8]) -> bool {
-        self.null_empty_string && value.is_empty()
+    fn is_null(&self, value: &[u8], cache: &mut FieldCache) -> bool {
+        if self.null_empty_string && value.is_empty() {
+            return true;
+        }
+        match (&self.null_pattern, &mut cache.null) {
+            (Some(pattern), Some(matcher)) => pattern.matches(value, matcher),
+            _ => false,
+        }
     }
 }
 

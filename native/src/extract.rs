@@ -1,0 +1,175 @@
+//! What the regexp and grok parsers share: one compiled pattern, and its groups written as fields.
+
+use crate::msgpack::{write_str, write_text};
+use crate::options::{FieldCache, FieldRule, FieldRules, Invalid, ParseOptions};
+use crate::parser::{Events, Mismatch};
+use crate::pcre::{Matcher, Regexp, Script};
+use crate::ruby_regexp::{self, Flags};
+
+/// One field that a match can give.
+struct Field {
+    name: Vec<u8>,
+    /// The name as MessagePack.
+    key: Vec<u8>,
+    rule: FieldRule,
+    /// The first group of that name, and the others.
+    group: usize,
+    more: Vec<usize>,
+}
+
+/// A pattern with named groups and what becomes of each.
+pub struct Extractor {
+    regexp: Regexp,
+    fields: Vec<Field>,
+    rules: FieldRules,
+}
+
+/// One caller's working memory over an [`Extractor`].
+pub struct ExtractorMemory {
+    matcher: Matcher,
+    cache: FieldCache,
+}
+
+impl Extractor {
+    /// Compiles Ruby source. `param` is the parameter that messages name.
+    ///
+    /// # Errors
+    /// The pattern's mistakes, with the position; a pattern without named groups; the options' mistakes.
+    pub fn new(source: &str, flags: Flags, options: &ParseOptions, param: &str) -> Result<Self, Invalid> {
+        let (regexp, names) = compile(source, flags).map_err(|why| Invalid::new(param, why))?;
+        if names.is_empty() {
+            let message = format!(
+                "the regexp of {param} has no named group such as (?<field>...): expected at least one"
+            );
+            return Err(Invalid::new(param, message));
+        }
+        let rules = FieldRules::new(options)?;
+        let fields = names
+            .into_iter()
+            .map(|(name, groups)| {
+                let mut key = Vec::new();
+                write_str(&mut key, name.as_bytes());
+                let rule = rules.rule(name.as_bytes());
+                let (first, more) = (groups[0], groups[1..].iter().rev().copied().collect());
+                Field { name: name.into_bytes(), key, rule, group: first, more }
+            })
+            .collect();
+        Ok(Extractor { regexp, fields, rules })
+    }
+
+    /// Working memory for one caller.
+    #[must_use]
+    pub fn memory(&self) -> ExtractorMemory {
+        ExtractorMemory { matcher: self.regexp.matcher(), cache: self.rules.cache() }
+    }
+
+    /// Searches `text` and appends its fields. None: the pattern does not match. Else the number of pairs
+    /// and the time.
+    ///
+    /// # Errors
+    /// `MatchLimit`, `InvalidTime`.
+    #[inline]
+    pub fn extract(
+        &self,
+        text: &[u8],
+        script: Script,
+        memory: &mut ExtractorMemory,
+        out: &mut Events,
+    ) -> Result<Option<(u32, Option<i64>)>, Mismatch> {
+        if !memory.matcher.search(&self.regexp, text, script)? {
+            return Ok(None);
+        }
+        let valid = script.is_text();
+        let (mut pairs, mut time) = (0, None);
+        for field in &self.fields {
+            let mut value = None;
+            for group in &field.more {
+                value = memory.matcher.capture(text, *group);
+                if value.is_some() {
+                    break;
+                }
+            }
+            let Some(value) = value.or_else(|| memory.matcher.capture(text, field.group)) else { continue };
+            if field.rule.is_plain() {
+                out.fields.extend_from_slice(&field.key);
+                write_text(&mut out.fields, value, valid);
+                pairs += 1;
+            } else {
+                self.rules.write_text(
+                    &field.rule,
+                    &field.name,
+                    value,
+                    valid,
+                    &mut memory.cache,
+                    &mut out.fields,
+                    &mut pairs,
+                    &mut time,
+                )?;
+            }
+        }
+        Ok(Some((pairs, time)))
+    }
+
+    /// Takes a field out, for callers that write it themselves.
+    pub fn leave_out(&mut self, name: &str) {
+        self.fields.retain(|field| field.name != name.as_bytes());
+    }
+
+    /// The names of the fields, in order of their first group.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.fields.iter().map(|field| String::from_utf8_lossy(&field.name).into_owned())
+    }
+}
+
+/// Group numbers by name, in order of first appearance.
+pub type GroupNames = Vec<(String, Vec<usize>)>;
+
+/// Compiles Ruby source to a program and its named groups.
+///
+/// # Errors
+/// What is wrong with the pattern and where.
+pub fn compile(source: &str, flags: Flags) -> Result<(Regexp, GroupNames), String> {
+    let translated = ruby_regexp::translate(source, flags)
+        .map_err(|why| format!("invalid regexp: {why}: {}", shown(source, why.position)))?;
+    Regexp::new(&translated.bytes, translated.utf, flags.ignorecase, flags.multiline)
+        .map(|regexp| (regexp, translated.names))
+        .map_err(|why| format!("invalid regexp: {}: {}", why.message, shown(source, 0)))
+}
+
+/// The part of a pattern around a position.
+fn shown(source: &str, position: usize) -> String {
+    let from = position.saturating_sub(20);
+    let part: String = source.chars().skip(from).take(60).collect();
+    let dots = |yes: bool| if yes { "..." } else { "" };
+    format!("\"{}{part}{}\"", dots(from > 0), dots(source.chars().count() > from + 60))
+}
+
+/// `null_value_pattern`: whether a text counts as nil.
+pub struct NullPattern {
+    regexp: Regexp,
+}
+
+impl NullPattern {
+    /// Compiles `/.../imx` or bare source.
+    ///
+    /// # Errors
+    /// Names the parameter and the mistake.
+    pub fn new(literal: &str) -> Result<Self, Invalid> {
+        let invalid = |why: String| Invalid::new("null_value_pattern", why);
+        let (source, flags) = ruby_regexp::split_literal(literal).map_err(|why| invalid(why.to_string()))?;
+        let (regexp, _) = compile(source, flags).map_err(invalid)?;
+        Ok(NullPattern { regexp })
+    }
+
+    /// Working memory for one caller.
+    #[must_use]
+    pub fn matcher(&self) -> Matcher {
+        self.regexp.matcher()
+    }
+
+    /// Whether `text` matches; a search that had to be given up counts as no.
+    #[must_use]
+    pub fn matches(&self, text: &[u8], matcher: &mut Matcher) -> bool {
+        matcher.search(&self.regexp, text, Script::of(text)).unwrap_or(false)
+    }
+}
