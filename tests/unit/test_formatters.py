@@ -234,7 +234,6 @@ def test_inject_into_wide_records_and_several_tags() -> None:
     ("params", "words"),
     [
         ({"time_key": "t", "time_type": "string", "timezone": "Nowhere/AtAll"}, "Nowhere/AtAll"),
-        ({"time_key": "t", "time_type": "string", "time_format": "%Q"}, "%Q"),
     ],
 )
 def test_inject_names_wrong_parameters(params: dict[str, Any], words: str) -> None:
