@@ -241,8 +241,11 @@ def formatter_section(
                         init=True, default=default, defaults=defaults)  # fmt: skip
 
 
-def free_section(doc: str, *, name: str | None = None) -> SectionParam[dict[str, str | None]]:
-    """A section with any parameter names (`<record>`): a dict, empty where it is absent. None: `use_nil`."""
+def free_section(doc: str, *, name: str | None = None) -> SectionParam[dict[str, Any]]:
+    """A section with any parameter names (`<record>`): a dict, empty where it is absent.
+
+    Values are str; None for `use_nil`; from a YAML configuration also int, float, bool and list.
+    """
     return SectionParam(doc, section=None, kind=None, name=name, multiple=False, required=False, init=False,
                         default=None, free=True)  # fmt: skip
 

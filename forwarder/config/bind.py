@@ -264,8 +264,8 @@ class _Binder:
             self.ok = False
         return section
 
-    def free(self, element: Element) -> dict[str, str | None]:
-        values: dict[str, str | None] = {}
+    def free(self, element: Element) -> dict[str, Any]:
+        values: dict[str, Any] = {}
         for found in element.params.values():
             element.used.add(found.name)
             if found.use_default:
@@ -274,7 +274,7 @@ class _Binder:
                     f"{found.name} has no default value for use_default", found.position,
                     section=f"{self.path} > {element.title}", param=found.name,
                 )  # fmt: skip
-            values[found.name] = found.value
+            values[found.name] = found.value if found.native is None else found.native
         return values
 
     def plugin(self, element: Element, declared: SectionParam[Any]) -> Plugin | None:

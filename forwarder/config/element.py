@@ -48,13 +48,17 @@ class Position(NamedTuple):
 
 
 class Parameter(NamedTuple):
-    """One `name value` line. `value` is None for `use_nil`; `use_default` asks for the declared default."""
+    """One `name value` line. `value` is None for `use_nil`; `use_default` asks for the declared default.
+
+    `native` is the value from YAML that is no text (int, float, bool, list); None otherwise.
+    """
 
     name: str
     value: str | None
     position: Position
     value_position: Position
     use_default: bool = False
+    native: Any = None
 
 
 class Element:

@@ -10,7 +10,7 @@ from typing import Final
 
 from forwarder.api.errors import ConfigError
 from forwarder.config.diagnostics import ConfigSyntaxError, Diagnostics
-from forwarder.config.element import Element, Source
+from forwarder.config.element import Element, Position, Source
 from forwarder.config.embedded import Embedded
 from forwarder.config.syntax import V1Parser
 
@@ -27,7 +27,7 @@ def load(
     env: Mapping[str, str] | None = None,
     worker_id: int = 0,
 ) -> Element:
-    """Reads a configuration file and all that it includes.
+    """Reads a configuration file and all that it includes; `.yaml` and `.yml` are YAML.
 
     Args:
         path: the file. diagnostics: takes the warnings. env: for embedded code, default `os.environ`.
@@ -50,7 +50,11 @@ def parse_text(
     reader = _Reader(Diagnostics() if diagnostics is None else diagnostics, Embedded(env, worker_id))
     source = Source(path, text)
     root = Element("ROOT", "", source.position(0))
-    reader.read(source, root, (os.path.realpath(path),))
+    chain = (os.path.realpath(path),)
+    if path.endswith((".yaml", ".yml")):
+        reader.read_yaml(source, root, chain)
+    else:
+        reader.read(source, root, chain)
     return root
 
 
@@ -90,32 +94,51 @@ class _Reader:
     def include(
         self, parser: V1Parser, element: Element, target: str, offset: int, chain: tuple[str, ...]
     ) -> None:
-        folder = os.path.dirname(os.path.abspath(parser.source.path))
-        position = parser.source.position(offset)
+        for source, real in self.sources(target, parser.source.position(offset), chain):
+            self.read(source, element, (*chain, real))
+
+    def read_yaml(self, source: Source, root: Element, chain: tuple[str, ...]) -> None:
+        try:
+            from forwarder.config.yaml_syntax import YamlReader  # noqa: PLC0415 - an optional dependency
+        except ImportError as error:
+            raise ConfigError(f"{source.path}: YAML needs PyYAML: pip install 'forwarder[yaml]'") from error
+        chains = {source.path: chain}
+
+        def include(target: str, position: Position) -> list[Source]:
+            # A list, not an iterator: a file's own includes are followed after it is known here.
+            around = chains[position.source.path]
+            found = self.sources(target, position, around)
+            for each, real in found:
+                chains[each.path] = (*around, real)
+            return [each for each, _ in found]
+
+        YamlReader(self.embedded, self.diagnostics, include).read(source, root)
+
+    def sources(self, target: str, position: Position, chain: tuple[str, ...]) -> list[tuple[Source, str]]:
+        """The files that an include takes, with their real paths."""
         scheme = _SCHEME.match(target)
         if scheme is not None and scheme[1] != "file":
-            raise parser.error(f"@include of {scheme[1]} addresses is not supported: {target}", offset)
+            raise ConfigSyntaxError(f"@include of {scheme[1]} addresses is not supported: {target}", position)
         from urllib.parse import unquote_plus  # noqa: PLC0415 - most configurations include nothing
 
         # Fluentd reads the target as a URI: %20 and '+' are blanks.
         path = unquote_plus(re.sub(r"^file:(?://[^/]*)?", "", target))
-        pattern = path if path.startswith("/") else os.path.join(folder, path)
-        entries = _matches(pattern)
-        if not entries:
-            self.diagnostics.note(f"@include {target}: no such file, nothing is included", position)
-        for entry in entries:
+        folder = os.path.dirname(os.path.abspath(position.source.path))
+        found: list[tuple[Source, str]] = []
+        for entry in _matches(os.path.join(folder, path)):
+            name = os.path.basename(entry)
             if path.endswith("*.conf") and _BACKUP.search(entry):
-                self.diagnostics.warning(
-                    f"@include {target} also takes {os.path.basename(entry)}, probably a backup", position
-                )
+                self.diagnostics.warning(f"@include {target} also takes {name}, probably a backup", position)
             real = os.path.realpath(entry)
             if real in chain:
-                raise parser.error(f"@include cycle: {entry} includes itself", offset)
+                raise ConfigSyntaxError(f"@include cycle: {entry} includes itself", position)
             try:
-                source = Source(entry, read_text(entry))
+                found.append((Source(entry, read_text(entry)), real))
             except ConfigError as error:
-                raise parser.error(f"@include {target}: {error.message}", offset) from error
-            self.read(source, element, (*chain, real))
+                raise ConfigSyntaxError(f"@include {target}: {error.message}", position) from error
+        if not found:
+            self.diagnostics.note(f"@include {target}: no such file, nothing is included", position)
+        return found
 
 
 def _matches(pattern: str) -> list[str]:
