@@ -261,6 +261,9 @@ impl Filling<'_> {
                 for item in &events.items {
                     self.item(&events.fields[item.start..item.end], item, priority, data);
                 }
+                for _ in 0..events.unmatched {
+                    self.failed("unmatched", data);
+                }
             }
         }
         self.sink.events = events;
