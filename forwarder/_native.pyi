@@ -358,3 +358,35 @@ def grok_explain(library: Sequence[str], pattern: str, text: bytes) -> tuple[lis
 
 def none_parser(message_key: str, options: dict[str, Any]) -> CompiledParser:
     """The whole text as one field."""
+
+@final
+class ParserFilter:
+    """Runs a parser over one field of every event, as Fluentd's filter_parser."""
+
+    def __new__(
+        cls,
+        parser: CompiledParser,
+        key_name: str,
+        *,
+        reserve_data: bool = False,
+        reserve_time: bool = False,
+        remove_key_name_field: bool = False,
+        inject_key_prefix: str | None = None,
+        replace_invalid_sequence: bool = False,
+        hash_value_field: str | None = None,
+        keep_failed: bool = True,
+    ) -> ParserFilter:
+        """`key_name`: a name or a record accessor. Raises ValueError for a malformed accessor."""
+    def apply(self, batch: EventBatch) -> ParserFilterResult:
+        """The events that go on, and those that failed. Releases the GIL."""
+
+@final
+class ParserFilterResult:
+    """What `ParserFilter.apply` made of a batch."""
+
+    @property
+    def good(self) -> EventBatch:
+        """The events that go on."""
+    @property
+    def failures(self) -> list[tuple[str, int, EventBatch, bytes]]:
+        """(reason, count, the events as they came in or none, start of the first text that failed)."""

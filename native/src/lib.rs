@@ -14,10 +14,12 @@ pub mod intake;
 pub mod json_in;
 pub mod json_out;
 pub mod json_parser;
+pub mod merge;
 pub mod msgpack;
 pub mod none;
 pub mod options;
 pub mod parser;
+pub mod parser_filter;
 pub mod partition;
 pub mod pcre;
 pub mod python;
@@ -58,6 +60,7 @@ mod _native {
     use crate::json_parser::json_parser;
     #[pymodule_export]
     use crate::none::none_parser;
+    use crate::parser_filter::{ParserFilter, ParserFilterResult};
     #[pymodule_export]
     use crate::partition::Partitioner;
     #[pymodule_export]

@@ -1,0 +1,419 @@
+//! The parser filter: runs a parser over one field of each event.
+//!
+//! Semantics: Fluentd's filter_parser. Failures are of two kinds there. A text that the parser does not
+//! match leaves the event in the stream where `reserve_data` is set; a text that makes the parser fail
+//! (a time that does not fit, a field that is no text, an exception) takes it out in any case.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::accessor::{Accessor, is_key};
+use crate::compiled::CompiledParser;
+use crate::event::{Batch, EventBatch};
+use crate::merge::{Field, merge, prefix_keys};
+use crate::msgpack::{
+    self, Malformed, Token, read_entry, read_token, skip_value, write_entry_start, write_map_header,
+    write_str,
+};
+use crate::parser::{Events, Item, Mismatch, Parser};
+
+/// How much of a text that failed is kept as a sample.
+const SAMPLE_BYTES: usize = 256;
+
+/// The filter's parameters.
+#[derive(Debug, Clone)]
+pub struct FilterOptions {
+    /// `key_name`
+    pub key: Accessor,
+    /// `reserve_data`
+    pub reserve_data: bool,
+    /// `reserve_time`
+    pub reserve_time: bool,
+    /// `remove_key_name_field`
+    pub remove_key: bool,
+    /// `inject_key_prefix`
+    pub prefix: Option<String>,
+    /// `replace_invalid_sequence`
+    pub replace_invalid: bool,
+    /// `hash_value_field`
+    pub hash_field: Option<String>,
+    /// `emit_invalid_record_to_error`: failed events are wanted, not only their number.
+    pub keep_failed: bool,
+}
+
+/// Events that failed for one reason.
+#[derive(Debug)]
+pub struct Failure {
+    /// The ledger's word.
+    pub reason: &'static str,
+    /// Number of events; `events` has as many or none.
+    pub count: usize,
+    /// The events as they came in.
+    pub events: Batch,
+    /// The start of the first text that failed.
+    pub sample: Vec<u8>,
+}
+
+/// What a batch became.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The events that go on.
+    pub good: Batch,
+    /// The events that failed, by reason.
+    pub failures: Vec<Failure>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// Goes on all the same where `reserve_data` is set.
+    Reserved,
+    /// Does not go on.
+    Out,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Time<'a> {
+    /// As it stands in the stream.
+    Original(&'a [u8]),
+    /// Nanoseconds since the epoch.
+    New(i64),
+}
+
+/// Memory for building records.
+#[derive(Default)]
+struct Buffers {
+    /// The parsed pairs with prefix.
+    prefixed: Vec<u8>,
+    /// The parsed pairs as the value of one field.
+    wrapped: Vec<u8>,
+    /// The original pairs without the parsed field.
+    without: Vec<u8>,
+    /// The merged pairs.
+    merged: Vec<u8>,
+    fields: Vec<Field>,
+    scrubbed: Vec<u8>,
+}
+
+/// Runs `parser` over the field of every event of `batch`.
+#[must_use]
+pub fn apply(parser: &dyn Parser, options: &FilterOptions, batch: &Batch) -> Outcome {
+    let mut outcome = Outcome::default();
+    outcome.good.tags.clone_from(&batch.tags);
+    outcome.good.data.reserve(batch.data.len() + batch.data.len() / 2);
+    let mut session = parser.session();
+    let mut events = Events::default();
+    let mut run = Run {
+        options,
+        batch,
+        outcome,
+        buffers: Buffers::default(),
+        estimate: parser.estimate_current_event(),
+        now_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64),
+    };
+    let top_level = options.key.top_level_key();
+    for (tag_run, data) in batch.iter_runs() {
+        let mut pos = 0;
+        while pos < data.len() {
+            let Ok((entry, value)) = read_event(data, &mut pos, &options.key, top_level) else { break };
+            run.event(tag_run.tag, &entry, value, &mut *session, &mut events);
+        }
+    }
+    let mut outcome = run.outcome;
+    outcome.good = outcome.good.without_unused_tags();
+    for failure in &mut outcome.failures {
+        failure.events = std::mem::take(&mut failure.events).without_unused_tags();
+    }
+    outcome
+}
+
+/// An entry and the value of its field, in one walk where the field is at the top level.
+#[inline]
+fn read_event<'a>(
+    data: &'a [u8],
+    pos: &mut usize,
+    key: &Accessor,
+    top_level: Option<&[u8]>,
+) -> Result<(msgpack::Entry<'a>, Option<&'a [u8]>), Malformed> {
+    let Some(top_level) = top_level else {
+        let entry = read_entry(data, pos)?;
+        return Ok((entry, key.get(entry.body, entry.pairs)));
+    };
+    let start = *pos;
+    let Token::Array(2) = read_token(data, pos)? else { return Err(Malformed::NotAnEntry) };
+    let time_start = *pos;
+    skip_value(data, pos)?;
+    let time_end = *pos;
+    let Token::Map(pairs) = read_token(data, pos)? else { return Err(Malformed::NotAnEntry) };
+    let body_start = *pos;
+    let mut found = None;
+    for _ in 0..pairs {
+        let key_start = *pos;
+        let token = read_token(data, pos)?;
+        if matches!(token, Token::Array(_) | Token::Map(_)) {
+            *pos = key_start;
+            skip_value(data, pos)?;
+        }
+        let value_start = *pos;
+        skip_value(data, pos)?;
+        if found.is_none() && is_key(&token, top_level) {
+            found = Some(&data[value_start..*pos]);
+        }
+    }
+    let entry = msgpack::Entry {
+        time_ns: 0,
+        time_bytes: &data[time_start..time_end],
+        pairs,
+        body: &data[body_start..*pos],
+        bytes: &data[start..*pos],
+    };
+    Ok((entry, found))
+}
+
+struct Run<'a> {
+    options: &'a FilterOptions,
+    batch: &'a Batch,
+    outcome: Outcome,
+    buffers: Buffers,
+    estimate: bool,
+    now_ns: i64,
+}
+
+impl Run<'_> {
+    #[inline]
+    fn event(
+        &mut self,
+        tag: u32,
+        entry: &msgpack::Entry<'_>,
+        value: Option<&[u8]>,
+        session: &mut dyn crate::parser::Session,
+        events: &mut Events,
+    ) {
+        let mut text = match value.map(|value| read_token(value, &mut 0)) {
+            None | Some(Ok(Token::Nil)) => {
+                return self.failed(tag, entry, "missing_key", b"", Kept::Reserved);
+            }
+            Some(Ok(Token::Str(text) | Token::Bin(text))) => text,
+            Some(_) => return self.failed(tag, entry, "not_text", b"", Kept::Out),
+        };
+        let mut scrubbed = std::mem::take(&mut self.buffers.scrubbed);
+        if self.options.replace_invalid && simdutf8::basic::from_utf8(text).is_err() {
+            scrubbed.clear();
+            for chunk in text.utf8_chunks() {
+                scrubbed.extend_from_slice(chunk.valid().as_bytes());
+                if !chunk.invalid().is_empty() {
+                    scrubbed.push(b'?');
+                }
+            }
+            text = &scrubbed;
+        }
+        events.clear();
+        match session.parse(text, events) {
+            Ok(()) if events.unmatched > 0 => {
+                self.parsed(tag, entry, events);
+                self.failed(tag, entry, Mismatch::NoMatch.reason(), text, Kept::Reserved);
+            }
+            Ok(()) if events.items.is_empty() => {
+                self.count("no_events", text);
+            }
+            Ok(()) => self.parsed(tag, entry, events),
+            Err(why @ (Mismatch::InvalidTime | Mismatch::Failed)) => {
+                self.failed(tag, entry, why.reason(), text, Kept::Out);
+            }
+            Err(why) => self.failed(tag, entry, why.reason(), text, Kept::Reserved),
+        }
+        self.buffers.scrubbed = scrubbed;
+    }
+
+    fn count(&mut self, reason: &'static str, text: &[u8]) -> usize {
+        let failures = &mut self.outcome.failures;
+        let index = failures.iter().position(|known| known.reason == reason).unwrap_or_else(|| {
+            let sample = text[..text.len().min(SAMPLE_BYTES)].to_vec();
+            let events = Batch { tags: self.batch.tags.clone(), ..Batch::default() };
+            failures.push(Failure { reason, count: 0, events, sample });
+            failures.len() - 1
+        });
+        failures[index].count += 1;
+        index
+    }
+
+    #[cold]
+    fn failed(
+        &mut self,
+        tag: u32,
+        entry: &msgpack::Entry<'_>,
+        reason: &'static str,
+        text: &[u8],
+        kept: Kept,
+    ) {
+        let index = self.count(reason, text);
+        if self.options.keep_failed {
+            let failed = &mut self.outcome.failures[index].events;
+            failed.data.extend_from_slice(entry.bytes);
+            failed.book(tag, entry.bytes.len());
+        }
+        if kept == Kept::Reserved && self.options.reserve_data {
+            self.write(tag, Time::Original(entry.time_bytes), (entry.body, entry.pairs), &[], 0);
+        }
+    }
+
+    #[inline]
+    fn parsed(&mut self, tag: u32, entry: &msgpack::Entry<'_>, events: &Events) {
+        let plain =
+            !self.options.reserve_data && self.options.prefix.is_none() && self.options.hash_field.is_none();
+        for item in &events.items {
+            let time = self.time(entry, item);
+            let fields = &events.fields[item.start..item.end];
+            if plain {
+                append(&mut self.outcome.good, tag, time, fields, item.pairs as usize);
+            } else {
+                self.dressed(tag, entry, time, fields, item.pairs as usize);
+            }
+        }
+    }
+
+    #[inline]
+    fn time<'e>(&self, entry: &msgpack::Entry<'e>, item: &Item) -> Time<'e> {
+        match item.time_ns {
+            _ if self.options.reserve_time => Time::Original(entry.time_bytes),
+            Some(time_ns) => Time::New(time_ns),
+            None if self.estimate => Time::New(self.now_ns),
+            None => Time::Original(entry.time_bytes),
+        }
+    }
+
+    /// An event whose parsed fields are prefixed, put into a hash, or merged into the original record.
+    fn dressed(&mut self, tag: u32, entry: &msgpack::Entry<'_>, time: Time<'_>, fields: &[u8], pairs: usize) {
+        let mut without = std::mem::take(&mut self.buffers.without);
+        let mut original = (entry.body, entry.pairs);
+        if self.options.remove_key && self.options.reserve_data {
+            without.clear();
+            if let Ok(left) = self.options.key.write_without(entry.body, entry.pairs, &mut without) {
+                original = (&without, left);
+            }
+        }
+        self.write(tag, time, original, fields, pairs);
+        self.buffers.without = without;
+    }
+
+    /// Appends an event made of the original pairs (where they are reserved) and parsed ones.
+    fn write(
+        &mut self,
+        tag: u32,
+        time: Time<'_>,
+        original: (&[u8], usize),
+        parsed: &[u8],
+        parsed_pairs: usize,
+    ) {
+        let Buffers { prefixed, wrapped, merged, fields: index, .. } = &mut self.buffers;
+        let (mut fields, mut pairs) = (parsed, parsed_pairs);
+        prefixed.clear();
+        if let Some(prefix) = &self.options.prefix
+            && prefix_keys(prefix.as_bytes(), fields, pairs, prefixed).is_ok()
+        {
+            fields = prefixed;
+        }
+        if let Some(field) = &self.options.hash_field {
+            wrapped.clear();
+            write_str(wrapped, field.as_bytes());
+            write_map_header(wrapped, pairs);
+            wrapped.extend_from_slice(fields);
+            (fields, pairs) = (wrapped, 1);
+        }
+        if self.options.reserve_data {
+            merged.clear();
+            // the record was walked and the fields were written before: both are well-formed
+            if let Ok(count) = merge(original, fields, pairs, index, merged) {
+                (fields, pairs) = (merged, count);
+            }
+        }
+        append(&mut self.outcome.good, tag, time, fields, pairs);
+    }
+}
+
+#[inline]
+fn append(out: &mut Batch, tag: u32, time: Time<'_>, fields: &[u8], pairs: usize) {
+    let start = out.data.len();
+    match time {
+        Time::Original(time) => {
+            out.data.push(0x92);
+            out.data.extend_from_slice(time);
+        }
+        Time::New(time_ns) => write_entry_start(&mut out.data, time_ns),
+    }
+    write_map_header(&mut out.data, pairs);
+    out.data.extend_from_slice(fields);
+    let len = out.data.len() - start;
+    out.book(tag, len);
+}
+
+/// Runs a parser over one field of every event.
+#[pyclass(frozen, module = "forwarder._native")]
+pub struct ParserFilter {
+    parser: Arc<dyn Parser>,
+    options: FilterOptions,
+}
+
+#[pymethods]
+impl ParserFilter {
+    #[new]
+    #[pyo3(signature = (
+        parser, key_name, *, reserve_data = false, reserve_time = false, remove_key_name_field = false,
+        inject_key_prefix = None, replace_invalid_sequence = false, hash_value_field = None,
+        keep_failed = true
+    ))]
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
+    fn new(
+        parser: &CompiledParser,
+        key_name: &str,
+        reserve_data: bool,
+        reserve_time: bool,
+        remove_key_name_field: bool,
+        inject_key_prefix: Option<String>,
+        replace_invalid_sequence: bool,
+        hash_value_field: Option<String>,
+        keep_failed: bool,
+    ) -> PyResult<Self> {
+        let key = Accessor::new(key_name).map_err(PyValueError::new_err)?;
+        Ok(ParserFilter {
+            parser: Arc::clone(&parser.inner),
+            options: FilterOptions {
+                key,
+                reserve_data,
+                reserve_time,
+                remove_key: remove_key_name_field,
+                prefix: inject_key_prefix,
+                replace_invalid: replace_invalid_sequence,
+                hash_field: hash_value_field,
+                keep_failed,
+            },
+        })
+    }
+
+    /// The events that go on, and those that failed.
+    fn apply(&self, py: Python<'_>, batch: &EventBatch) -> PyResult<ParserFilterResult> {
+        let outcome = py.detach(|| apply(&*self.parser, &self.options, &batch.batch));
+        let failures = outcome
+            .failures
+            .into_iter()
+            .map(|failure| {
+                let events = Py::new(py, EventBatch::from(failure.events))?;
+                let sample = PyBytes::new(py, &failure.sample).unbind();
+                Ok((failure.reason, failure.count, events, sample))
+            })
+            .collect::<PyResult<_>>()?;
+        Ok(ParserFilterResult { good: Py::new(py, EventBatch::from(outcome.good))?, failures })
+    }
+}
+
+/// What [`ParserFilter::apply`] made of a batch.
+#[pyclass(frozen, get_all, module = "forwarder._native")]
+pub struct ParserFilterResult {
+    /// The events that go on.
+    pub good: Py<EventBatch>,
+    /// (reason, count, the events, start of the first text that failed), one per reason.
+    pub failures: Vec<(&'static str, usize, Py<EventBatch>, Py<PyBytes>)>,
+}
