@@ -60,6 +60,7 @@ mod _native {
     use crate::json_parser::json_parser;
     #[pymodule_export]
     use crate::none::none_parser;
+    #[pymodule_export]
     use crate::parser_filter::{ParserFilter, ParserFilterResult};
     #[pymodule_export]
     use crate::partition::Partitioner;
