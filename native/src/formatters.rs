@@ -215,16 +215,23 @@ impl Formatter for SingleValue {
 impl Lines for SingleValue {
     fn write(&mut self, out: &mut Vec<u8>, _tag: &str, event: &Event<'_>) -> Result<usize, Malformed> {
         let mut pos = event.pos;
+        let mut found = None;
         for _ in 0..event.pairs {
             let key = pos;
-            skip_value(event.data, &mut pos)?;
-            let value = pos;
-            skip_value(event.data, &mut pos)?;
-            if let Token::Str(name) | Token::Bin(name) = read_token(event.data, &mut { key })?
+            let token = read_token(event.data, &mut pos)?;
+            if let Token::Array(_) | Token::Map(_) = token {
+                pos = key;
+                skip_value(event.data, &mut pos)?;
+            }
+            if let Token::Str(name) | Token::Bin(name) = token
                 && *name == *self.key
             {
-                ruby_inspect::write_to_s(out, event.data, &mut { value })?;
+                found = Some(pos);
             }
+            skip_value(event.data, &mut pos)?;
+        }
+        if let Some(mut value) = found {
+            ruby_inspect::write_to_s(out, event.data, &mut value)?;
         }
         out.extend_from_slice(&self.newline);
         Ok(pos)

@@ -3,9 +3,10 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::compiled::Event;
 use crate::event::{Batch, EventBatch, Run};
-use crate::formatters::TimeText;
-use crate::msgpack::{self, Entry, Malformed, Token, read_token, skip_value};
+use crate::formatters::{TimeText, read_event};
+use crate::msgpack::{self, Malformed, Token, read_token, skip_value};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -66,33 +67,47 @@ impl Inject {
                     Value::Time(_) => {}
                 }
             }
-            for entry in msgpack::Entries::new(bytes) {
-                let entry = entry?;
+            let mut pos = 0;
+            while pos < bytes.len() {
+                let head = pos;
+                let event = read_event(bytes, pos)?;
                 for ((field, value), text) in self.fields.iter().zip(&mut values).zip(&mut times) {
                     if let Value::Time(kind) = &field.value {
                         value.clear();
-                        write_time(value, kind, text.as_mut(), entry.time_ns);
+                        write_time(value, kind, text.as_mut(), event.time_ns);
                     }
                 }
-                self.write(&mut data, &entry, &values)?;
+                pos = self.write(&mut data, head, &event, &values)?;
             }
             runs.push(Run { len: data.len() - start, ..run });
         }
         Ok(Batch { tags: batch.tags.clone(), runs, data, count: batch.count })
     }
 
-    fn write(&self, out: &mut Vec<u8>, entry: &Entry<'_>, values: &[Vec<u8>]) -> Result<(), Malformed> {
-        out.push(0x92);
-        out.extend_from_slice(entry.time_bytes);
-        // where a field of the record gives way: the value's place in the body, and the new value's number
+    /// Writes the entry that starts at `head`; gives the position behind it.
+    fn write(
+        &self,
+        out: &mut Vec<u8>,
+        head: usize,
+        event: &Event<'_>,
+        values: &[Vec<u8>],
+    ) -> Result<usize, Malformed> {
+        let data = event.data;
+        let mut after_time = head + 1;
+        skip_value(data, &mut after_time)?;
+        // where a field of the record gives way: the value's place, and the new value's number
         let mut replaced: Vec<(usize, usize, usize)> = Vec::new();
-        let mut pos = 0;
-        for _ in 0..entry.pairs {
+        let mut pos = event.pos;
+        for _ in 0..event.pairs {
             let key = pos;
-            skip_value(entry.body, &mut pos)?;
+            let token = read_token(data, &mut pos)?;
+            if let Token::Array(_) | Token::Map(_) = token {
+                pos = key;
+                skip_value(data, &mut pos)?;
+            }
             let start = pos;
-            skip_value(entry.body, &mut pos)?;
-            if let Token::Str(name) = read_token(entry.body, &mut { key })?
+            skip_value(data, &mut pos)?;
+            if let Token::Str(name) = token
                 && let Some(index) = self.fields.iter().position(|field| field.name == name)
             {
                 replaced.push((start, pos, index));
@@ -100,21 +115,22 @@ impl Inject {
         }
         let is_new = |index: usize| !replaced.iter().any(|(_, _, other)| *other == index);
         let added = (0..self.fields.len()).filter(|index| is_new(*index)).count();
-        msgpack::write_map_header(out, entry.pairs + added);
-        let mut copied = 0;
+        out.extend_from_slice(&data[head..after_time]);
+        msgpack::write_map_header(out, event.pairs + added);
+        let mut copied = event.pos;
         for (start, end, index) in &replaced {
-            out.extend_from_slice(&entry.body[copied..*start]);
+            out.extend_from_slice(&data[copied..*start]);
             out.extend_from_slice(&values[*index]);
             copied = *end;
         }
-        out.extend_from_slice(&entry.body[copied..]);
+        out.extend_from_slice(&data[copied..pos]);
         for (index, (field, value)) in self.fields.iter().zip(values).enumerate() {
             if is_new(index) {
                 msgpack::write_str(out, &field.name);
                 out.extend_from_slice(value);
             }
         }
-        Ok(())
+        Ok(pos)
     }
 }
 

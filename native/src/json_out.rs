@@ -51,11 +51,14 @@ pub fn write_record_at(
     floats: Floats,
 ) -> Result<(), Malformed> {
     let mut sink = Sink::new(out, floats);
-    sink.need(2);
-    sink.put(b'{');
-    *pos = sink.pairs(data, *pos, pairs, 1)?;
-    sink.need(1);
-    sink.put(b'}');
+    if pairs == 0 {
+        sink.bytes(b"{}");
+    } else {
+        sink.bytes(b"{");
+        *pos = sink.pairs(data, *pos, pairs, 1)?;
+        sink.unput();
+        sink.bytes(b"}");
+    }
     sink.commit();
     Ok(())
 }
@@ -67,6 +70,9 @@ pub fn write_record_at(
 pub fn write_pairs(out: &mut Vec<u8>, body: &[u8], pairs: usize) -> Result<(), Malformed> {
     let mut sink = Sink::new(out, Floats::Oj);
     sink.pairs(body, 0, pairs, 1)?;
+    if pairs > 0 {
+        sink.unput();
+    }
     sink.commit();
     Ok(())
 }
@@ -78,6 +84,7 @@ pub fn write_pairs(out: &mut Vec<u8>, body: &[u8], pairs: usize) -> Result<(), M
 pub fn write_value(out: &mut Vec<u8>, data: &[u8], pos: &mut usize) -> Result<(), Malformed> {
     let mut sink = Sink::new(out, Floats::Oj);
     *pos = sink.value(data, *pos, 1)?;
+    sink.unput();
     sink.commit();
     Ok(())
 }
@@ -85,7 +92,8 @@ pub fn write_value(out: &mut Vec<u8>, data: &[u8], pos: &mut usize) -> Result<()
 /// Appends `text` as a JSON string.
 pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     let mut sink = Sink::new(out, Floats::Oj);
-    sink.quoted(text, 0, text.len());
+    sink.quoted(text, 0, text.len(), b' ');
+    sink.unput();
     sink.commit();
 }
 
@@ -157,7 +165,7 @@ impl<'a> Sink<'a> {
     #[inline(always)]
     fn put(&mut self, byte: u8) {
         debug_assert!(self.at < self.end);
-        // SAFETY: the caller's `need`; kept in bounds by the invariant.
+        // SAFETY: the caller has seen to the room; `at` stays within the allocation.
         unsafe {
             *self.at = byte;
             self.at = self.at.add(1);
@@ -175,13 +183,17 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Writes pairs without braces; gives the position behind them.
+    /// Takes back the last byte.
+    #[inline]
+    fn unput(&mut self) {
+        debug_assert!(self.at as usize > self.vec.as_ptr() as usize);
+        // SAFETY: called behind a byte that was just written.
+        self.at = unsafe { self.at.sub(1) };
+    }
+
+    /// Writes pairs without braces, a comma behind each; gives the position behind them.
     fn pairs(&mut self, data: &[u8], mut pos: usize, pairs: usize, depth: u32) -> Result<usize, Malformed> {
-        for index in 0..pairs {
-            if index > 0 {
-                self.need(1);
-                self.put(b',');
-            }
+        for _ in 0..pairs {
             match data.get(pos) {
                 Some(&first @ 0xa0..=0xbf) => {
                     let start = pos + 1;
@@ -189,12 +201,10 @@ impl<'a> Sink<'a> {
                     if pos > data.len() {
                         return Err(Malformed::Truncated);
                     }
-                    self.quoted(data, start, pos);
+                    self.quoted(data, start, pos, b':');
                 }
                 _ => pos = self.odd_key(data, pos)?,
             }
-            self.need(1);
-            self.put(b':');
             pos = self.value(data, pos, depth)?;
         }
         Ok(pos)
@@ -205,16 +215,17 @@ impl<'a> Sink<'a> {
     fn odd_key(&mut self, data: &[u8], pos: usize) -> Result<usize, Malformed> {
         let mut after = pos;
         if let Token::Str(text) | Token::Bin(text) = read_token(data, &mut after)? {
-            self.quoted(text, 0, text.len());
+            self.quoted(text, 0, text.len(), b':');
             return Ok(after);
         }
         let mut text = Vec::new();
         let mut after = pos;
         ruby_inspect::write_to_s(&mut text, data, &mut after)?;
-        self.quoted(&text, 0, text.len());
+        self.quoted(&text, 0, text.len(), b':');
         Ok(after)
     }
 
+    /// Writes a value and a comma; gives the position behind the value.
     #[inline]
     fn value(&mut self, data: &[u8], pos: usize, depth: u32) -> Result<usize, Malformed> {
         let first = *data.get(pos).ok_or(Malformed::Truncated)?;
@@ -228,88 +239,103 @@ impl<'a> Sink<'a> {
         if end > data.len() {
             return Err(Malformed::Truncated);
         }
-        self.quoted(data, start, end);
+        self.quoted(data, start, end, b',');
         Ok(end)
     }
 
     fn other_value(&mut self, data: &[u8], mut pos: usize, depth: u32) -> Result<usize, Malformed> {
         match read_token(data, &mut pos)? {
-            Token::Nil => self.bytes(b"null"),
-            Token::Bool(true) => self.bytes(b"true"),
-            Token::Bool(false) => self.bytes(b"false"),
-            Token::Uint(value) => self.bytes(itoa::Buffer::new().format(value).as_bytes()),
-            Token::Int(value) => self.bytes(itoa::Buffer::new().format(value).as_bytes()),
+            Token::Nil => self.bytes(b"null,"),
+            Token::Bool(true) => self.bytes(b"true,"),
+            Token::Bool(false) => self.bytes(b"false,"),
+            Token::Uint(value) => self.number(itoa::Buffer::new().format(value).as_bytes()),
+            Token::Int(value) => self.number(itoa::Buffer::new().format(value).as_bytes()),
             Token::Float(value) => {
                 let mut text = Vec::with_capacity(32);
                 write_float(&mut text, value, self.floats);
-                self.bytes(&text);
+                self.number(&text);
             }
             Token::Ext(0, raw) if raw.len() == 8 => {
                 let seconds = u32::from_be_bytes([raw[0], raw[1], raw[2], raw[3]]);
-                self.bytes(itoa::Buffer::new().format(seconds).as_bytes());
+                self.number(itoa::Buffer::new().format(seconds).as_bytes());
             }
-            Token::Str(text) | Token::Bin(text) | Token::Ext(_, text) => self.quoted(text, 0, text.len()),
+            Token::Str(text) | Token::Bin(text) | Token::Ext(_, text) => {
+                self.quoted(text, 0, text.len(), b',');
+            }
+            Token::Array(0) => self.bytes(b"[],"),
+            Token::Map(0) => self.bytes(b"{},"),
+            Token::Array(_) | Token::Map(_) if depth >= MAX_DEPTH => return Err(Malformed::TooDeep),
             Token::Array(len) => {
-                if depth >= MAX_DEPTH {
-                    return Err(Malformed::TooDeep);
-                }
                 self.bytes(b"[");
-                for index in 0..len {
-                    if index > 0 {
-                        self.bytes(b",");
-                    }
+                for _ in 0..len {
                     pos = self.value(data, pos, depth + 1)?;
                 }
-                self.bytes(b"]");
+                self.unput();
+                self.bytes(b"],");
             }
             Token::Map(len) => {
-                if depth >= MAX_DEPTH {
-                    return Err(Malformed::TooDeep);
-                }
                 self.bytes(b"{");
                 pos = self.pairs(data, pos, len, depth + 1)?;
-                self.bytes(b"}");
+                self.unput();
+                self.bytes(b"},");
             }
         }
         Ok(pos)
     }
 
-    /// Writes `data[from..to]` as a JSON string. What lies behind `to` in `data` is read (whole blocks are
-    /// loaded) and never written. Panics unless `from <= to <= data.len()`.
+    /// Appends digits and a comma.
     #[inline]
-    fn quoted(&mut self, data: &[u8], from: usize, to: usize) {
+    fn number(&mut self, digits: &[u8]) {
+        self.need(digits.len() + 1);
+        self.bytes(digits);
+        self.put(b',');
+    }
+
+    /// Writes `data[from..to]` as a JSON string and `after` behind it. What lies behind `to` in `data` is read
+    /// (whole blocks are loaded) and never written. Panics unless `from <= to <= data.len()`.
+    #[inline]
+    fn quoted(&mut self, data: &[u8], from: usize, to: usize, after: u8) {
         assert!(from <= to && to <= data.len());
-        // two quotes, and the last block's bytes that do not count
-        self.need(to - from + 2 + scan::WIDTH);
-        self.put(b'"');
+        // two quotes, the byte behind them, and the last block's bytes that do not count
+        self.need(to - from + 3 + scan::WIDTH);
         let mut at = from;
-        while at < to {
-            if data.len() - at < scan::WIDTH {
-                return self.quoted_rest(data, at, to, false);
+        // Kept out of `self` in the loop: through memory, each step would wait for the one before.
+        let mut out = self.at;
+        // SAFETY: `need` left room for all that is written here: the quotes and `after`, every byte of
+        // `from..to` (the loop writes as many as it reads), and one block more. WIDTH bytes can be read at
+        // `at`, which is checked.
+        unsafe {
+            *out = b'"';
+            out = out.add(1);
+            while at < to {
+                let clean = if data.len() - at < scan::WIDTH {
+                    0
+                } else {
+                    scan::copy_ascii(data.as_ptr().add(at), out)
+                };
+                let count = clean.min(to - at);
+                at += count;
+                out = out.add(count);
+                if count < scan::WIDTH && at < to {
+                    self.at = out;
+                    return self.quoted_rest(data, at, to, after, false);
+                }
             }
-            // SAFETY: WIDTH bytes can be read (just checked) and written: `need` left room for all of
-            // `at..to` and WIDTH more, and the loop has written as many bytes as it has read.
-            let clean = unsafe { scan::copy_ascii(data.as_ptr().add(at), self.at) };
-            let count = clean.min(to - at);
-            at += count;
-            // SAFETY: `count` of these bytes were just written.
-            self.at = unsafe { self.at.add(count) };
-            if count < scan::WIDTH && at < to {
-                return self.quoted_rest(data, at, to, false);
-            }
+            *out = b'"';
+            *out.add(1) = after;
+            self.at = out.add(2);
         }
-        self.put(b'"');
     }
 
     /// As `quoted`, after the opening quote: with escapes, other characters than ASCII, and the last bytes
     /// of the stream. `valid`: the bytes are known to be UTF-8.
     #[inline(never)]
-    fn quoted_rest(&mut self, data: &[u8], from: usize, to: usize, mut valid: bool) {
+    fn quoted_rest(&mut self, data: &[u8], from: usize, to: usize, after: u8, mut valid: bool) {
         let mut at = from;
         while at < to {
             self.need(to - at + 8 + scan::WIDTH);
             if data.len() - at >= scan::WIDTH {
-                // SAFETY: as in `quoted`; `need` just made the room.
+                // SAFETY: WIDTH bytes can be read at `at`, and `need` has made the room.
                 let clean = unsafe {
                     if valid {
                         scan::copy_text(data.as_ptr().add(at), self.at)
@@ -328,7 +354,7 @@ impl<'a> Sink<'a> {
             let byte = data[at];
             if byte >= 0x80 && !valid {
                 if simdutf8::basic::from_utf8(&data[at..to]).is_err() {
-                    return self.quoted_lossy(&data[at..to]);
+                    return self.quoted_lossy(&data[at..to], after);
                 }
                 valid = true;
                 continue;
@@ -344,12 +370,11 @@ impl<'a> Sink<'a> {
                 letter => self.bytes(&[b'\\', letter]),
             }
         }
-        self.need(1);
-        self.put(b'"');
+        self.bytes(&[b'"', after]);
     }
 
     #[cold]
-    fn quoted_lossy(&mut self, text: &[u8]) {
+    fn quoted_lossy(&mut self, text: &[u8], after: u8) {
         let mut fixed = String::with_capacity(text.len() + 16);
         for chunk in text.utf8_chunks() {
             fixed.push_str(chunk.valid());
@@ -357,7 +382,7 @@ impl<'a> Sink<'a> {
                 fixed.push(char::REPLACEMENT_CHARACTER);
             }
         }
-        self.quoted_rest(fixed.as_bytes(), 0, fixed.len(), true);
+        self.quoted_rest(fixed.as_bytes(), 0, fixed.len(), after, true);
     }
 }
 

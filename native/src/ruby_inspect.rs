@@ -123,7 +123,11 @@ fn inspect_value(out: &mut Vec<u8>, data: &[u8], pos: &mut usize, depth: u32) ->
 
 fn inspect_text(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    for chunk in text.utf8_chunks() {
+    // nearly all text is printable ASCII to its end
+    let plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\' | b'#');
+    let start = text.iter().position(|byte| !plain(byte)).unwrap_or(text.len());
+    out.extend_from_slice(&text[..start]);
+    for chunk in text[start..].utf8_chunks() {
         let mut chars = chunk.valid().chars().peekable();
         while let Some(char) = chars.next() {
             let letter = match char {
