@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 from forwarder.api.errors import ConfigError
 from forwarder.config.element import Element, Position
-from forwarder.config.secrets import mask_text
+from forwarder.config.secrets import mask_text, mask_value
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What a terminal would obey rather than show."""
@@ -81,7 +81,8 @@ class Diagnostics:
         self._seen: set[tuple[str, str, str]] = set()
 
     def add(self, item: Diagnostic) -> None:
-        """Adds a finding, once."""
+        """Adds a finding, once; what looks like a credential in its message is masked."""
+        item = item._replace(message=mask_value(item.message))
         key = (item.severity, item.message, str(item.position))
         if key not in self._seen:
             self._seen.add(key)

@@ -15,7 +15,8 @@ _PATTERNS: Final = (
     # user:password@ in a URL: the user stays, the password goes; a lone token before @ goes too.
     (re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)([^\s/@:\"']*):([^\s/\"']*)@"), rf"\1\2:{MASK}@"),
     (re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)([^\s/@:\"']{16,})@"), rf"\1{MASK}@"),
-    (re.compile(r"(?i)\b(bearer|basic|apikey|splunk)(\s+)[A-Za-z0-9+/_.=~-]{8,}"), rf"\1\2{MASK}"),
+    # A token has a digit or padding in it: "basic authentication" is none.
+    (re.compile(r"\b((?i:bearer|basic|apikey|splunk)\s+)(?=\S*[0-9=])[A-Za-z0-9+/_.=~-]{8,}"), rf"\1{MASK}"),
     (
         re.compile(r"(?i)(\"[^\"]*(?:password|passwd|secret|token|api_?key)\"\s*:\s*\")(?:[^\"\\]|\\.)*"),
         rf"\1{MASK}",
