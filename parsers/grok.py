@@ -84,6 +84,12 @@ class GrokParser(CommonParser):
     def compiled(self) -> CompiledParser:
         return self._compiled
 
+    def explain(self, text: bytes) -> tuple[list[str], int, int, int]:
+        """How far `text` matches `grok_pattern`: its elements, how many of them match, from which byte to
+        which."""
+        files = library(self.grok_pattern_series, self.custom_pattern_path)
+        return self.compile_with(_native.grok_explain, files, self.grok_pattern, text)
+
     def _patterns(self) -> dict[str | int, tuple[str, dict[str, Any]]]:
         """Name or index -> pattern and options. A name that stands twice keeps the later pattern."""
         common = self.options()

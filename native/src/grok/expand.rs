@@ -94,6 +94,8 @@ impl Library {
                 }
                 None => to.source.push_str("(?:"),
             }
+            to.source.push_str(shortcut(name, body));
+            let body = faster(name, body).unwrap_or(body);
             path.push(name);
             self.expand_into(body, to, path)?;
             path.pop();
@@ -117,6 +119,25 @@ impl Library {
         close.sort_by_key(|known| (known.len().abs_diff(name.len()), (*known).clone()));
         close.first().map_or_else(String::new, |known| format!(" (did you mean {known}?)"))
     }
+}
+
+/// What may stand before a standard pattern without changing what it matches, so that it fails at once
+/// where it must: all of IPV6's alternatives begin with up to four digits and a colon, and it stands
+/// before IPV4 and HOSTNAME in every IPORHOST.
+fn shortcut(name: &str, body: &str) -> &'static str {
+    if name == "IPV6" && body.starts_with("((([0-9A-Fa-f]{1,4}:){7}(") { "(?=[0-9A-Fa-f]{0,4}:)" } else { "" }
+}
+
+/// A standard pattern in a form that matches the same and costs less: in QUOTEDSTRING a run of plain
+/// characters is followed by an escape or the end, so that nothing need be tried twice.
+fn faster(name: &str, body: &str) -> Option<&'static str> {
+    const QUOTED: &str =
+        r#"(?>(?<!\\)(?>"(?>\\.|[^\\"]+)+"|""|(?>'(?>\\.|[^\\']+)+')|''|(?>`(?>\\.|[^\\`]+)+`)|``))"#;
+    const UNROLLED: &str = concat!(
+        r#"(?<!\\)(?>"[^\\"]*+(?:\\.[^\\"]*+)*+"|'[^\\']*+(?:\\.[^\\']*+)*+'"#,
+        r"|`[^\\`]*+(?:\\.[^\\`]*+)*+`)"
+    );
+    (name == "QUOTEDSTRING" && body == QUOTED).then_some(UNROLLED)
 }
 
 fn shown(pattern: &str) -> String {

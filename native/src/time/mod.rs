@@ -51,8 +51,6 @@ pub struct TimeParser {
     resolver: Resolver,
     /// One way only, so that a number need not look like one (Ruby's `to_i` on any text).
     mixed: bool,
-    /// Whether the same text gives the same time for ever (or for the present year).
-    cacheable: bool,
 }
 
 impl TimeParser {
@@ -93,12 +91,7 @@ impl TimeParser {
                 ));
             }
         };
-        let cacheable = ways.iter().all(|way| match way {
-            Way::Format(program) => program.has_date(),
-            Way::Guess => false,
-            _ => true,
-        });
-        Ok(TimeParser { ways, resolver: Resolver::new(zone), mixed, cacheable })
+        Ok(TimeParser { ways, resolver: Resolver::new(zone), mixed })
     }
 
     /// Nanoseconds since the epoch; None where `text` does not fit. A text without a year gets the
@@ -106,30 +99,34 @@ impl TimeParser {
     #[must_use]
     #[inline]
     pub fn parse(&self, text: &[u8], cache: &mut TimeCache) -> Option<i64> {
-        if self.cacheable
-            && let Some(known) = cache.recall(text)
-        {
-            return Some(known);
+        match cache.recall(text) {
+            Some(known) => Some(known),
+            None => self.parse_anew(text, cache),
         }
-        self.parse_anew(text, cache)
     }
 
     fn parse_anew(&self, text: &[u8], cache: &mut TimeCache) -> Option<i64> {
         for way in &self.ways {
-            let (time, year_assumed) = match way {
-                Way::Format(program) => match program.run(text) {
-                    Some(fields) => (self.resolver.resolve(&fields, cache), fields.year.is_none()),
-                    None => (None, false),
-                },
-                Way::Iso => (iso::parse(text).and_then(|f| self.resolver.resolve(&f, cache)), false),
-                Way::Guess => (guess::parse(text).and_then(|f| self.resolver.resolve(&f, cache)), true),
-                Way::Unixtime | Way::Float if self.mixed && !looks_numeric(text) => (None, false),
-                Way::Unixtime => (text_to_integer(text).checked_mul(1_000_000_000), false),
-                Way::Float => (seconds_with_fraction(text), false),
+            let fields = match way {
+                Way::Format(program) => program.run(text),
+                Way::Iso => iso::parse(text),
+                Way::Guess => guess::parse(text),
+                Way::Unixtime | Way::Float => {
+                    if self.mixed && !looks_numeric(text) {
+                        continue;
+                    }
+                    return if matches!(way, Way::Unixtime) {
+                        text_to_integer(text).checked_mul(1_000_000_000)
+                    } else {
+                        seconds_with_fraction(text)
+                    };
+                }
             };
-            if let Some(time) = time {
-                if self.cacheable {
-                    cache.remember(text, time, year_assumed);
+            let Some(fields) = fields else { continue };
+            if let Some(time) = self.resolver.resolve(&fields, cache) {
+                // a clock time alone is another time tomorrow
+                if fields.has_date() {
+                    cache.remember(text, time);
                 }
                 return Some(time);
             }

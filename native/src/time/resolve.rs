@@ -24,17 +24,23 @@ pub struct Fields {
     pub epoch_ns: Option<i64>,
 }
 
+impl Fields {
+    /// Whether the same text is the same time on another day.
+    pub fn has_date(&self) -> bool {
+        self.year.is_some() || self.month > 0 || self.day_of_year > 0 || self.epoch_ns.is_some()
+    }
+}
+
 const TEXT_MAX: usize = 40;
 
 #[derive(Debug, Clone, Copy)]
 struct Remembered {
     len: u8,
-    year_assumed: bool,
     text: [u8; TEXT_MAX],
     time_ns: i64,
 }
 
-const NOTHING: Remembered = Remembered { len: u8::MAX, year_assumed: false, text: [0; TEXT_MAX], time_ns: 0 };
+const NOTHING: Remembered = Remembered { len: u8::MAX, text: [0; TEXT_MAX], time_ns: 0 };
 
 /// One caller's memory over one [`super::TimeParser`]: the last two texts, a few zone offsets, and the
 /// bounds of the present year.
@@ -64,32 +70,24 @@ impl Default for TimeCache {
 }
 
 impl TimeCache {
-    /// The time of a text that was parsed a moment ago.
+    /// The time of a text that was parsed a moment ago. Of a text without a year the present year is not
+    /// checked again: only two texts are kept, so that a year cannot pass over one.
     #[inline]
     pub(super) fn recall(&self, text: &[u8]) -> Option<i64> {
         let len = text.len();
-        for known in &self.recent {
-            if usize::from(known.len) == len && &known.text[..len] == text {
-                if known.year_assumed {
-                    let now = now_seconds();
-                    if now < self.year_start || now >= self.year_end {
-                        return None;
-                    }
-                }
-                return Some(known.time_ns);
-            }
-        }
-        None
+        self.recent
+            .iter()
+            .find(|known| usize::from(known.len) == len && &known.text[..len] == text)
+            .map(|known| known.time_ns)
     }
 
     #[inline]
-    pub(super) fn remember(&mut self, text: &[u8], time_ns: i64, year_assumed: bool) {
+    pub(super) fn remember(&mut self, text: &[u8], time_ns: i64) {
         let len = text.len();
         if len <= TEXT_MAX {
             let slot = &mut self.recent[self.next];
             self.next ^= 1;
             slot.len = len as u8;
-            slot.year_assumed = year_assumed;
             slot.text[..len].copy_from_slice(text);
             slot.time_ns = time_ns;
         }

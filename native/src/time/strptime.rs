@@ -58,15 +58,6 @@ impl Program {
         Ok(Program { ops, gem })
     }
 
-    /// Whether the format has a day (or the epoch), so that the same text is the same time all year.
-    pub fn has_date(&self) -> bool {
-        let any = |wanted: &[Op]| self.ops.iter().any(|op| wanted.contains(op));
-        any(&[Op::Epoch, Op::EpochMillis])
-            || any(&[Op::DayOfYear])
-            || any(&[Op::Month, Op::MonthName])
-            || self.ops.iter().any(|op| matches!(op, Op::Year(_) | Op::Year2))
-    }
-
     /// The parts of `text`; None where it does not fit.
     #[inline]
     pub fn run(&self, text: &[u8]) -> Option<Fields> {
