@@ -4,8 +4,8 @@
 the input goes on when the reader has taken it. Where standard output is closed, the events are counted as
 failed, and the forwarder goes on. With `<buffer>` such a chunk is retried.
 
-*Differs from Fluentd*: events never pass through the logger (our log goes to standard error), so
-`use_logger` has no effect: with `-o FILE` standard output is that file.
+*Differs from Fluentd*: events go to standard output and nowhere else: our log is on standard error, and with
+`-o FILE` only the log goes to FILE. So both values of `use_logger` mean the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from forwarder.api.stdout import write_stdout
 class StdoutOutput(Output):
     """Events on standard output, one line each."""
 
-    use_logger = boolean("No effect: see above.", True)
+    use_logger = boolean("No effect: events always go to standard output, never through the log.", True)
     format = formatter_section("How an event is written.", default="stdout")
     inject = optional_section(Inject, "Fields to add.")
 

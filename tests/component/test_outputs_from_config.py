@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,28 @@ def test_stdout_with_and_without_buffer(
     with run(f"<match **>\n @type stdout\n <format>\n @type json\n</format>\n {buffer}\n</match>") as driver:
         driver.emit("t", {"a": 1}, {"a": 2}, time_ns=TIME)
     assert capfdbinary.readouterr().out.splitlines() == [b'{"a":1}', b'{"a":2}'][:lines]
+
+
+def test_a_closed_standard_output_is_counted_and_nothing_stops() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    kept = os.dup(1)
+    os.dup2(writing, 1)
+    os.close(writing)
+    config = "<filter **>\n @type stdout\n</filter>\n<match t>\n @type stdout\n @id out\n</match>"
+    try:
+        with run(config) as driver:
+            driver.emit("t", {"a": 1}, {"a": 2}, time_ns=TIME)
+            driver.emit("t", {"a": 3}, time_ns=TIME)
+            books = driver["out"]
+            log = driver.log
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    assert books.received == 3
+    assert books.lost == {"emit_error": 3}
+    assert books.delivered == 0
+    assert "Broken pipe" in log
 
 
 @pytest.mark.parametrize(
