@@ -91,8 +91,10 @@ class Driver:
         plugins: Mapping[tuple[str, str], type[Plugin]] | None = None,
         path: str = "test.conf",
         log_level: str = "debug",
+        log_events: bool = False,
         start: bool = True,
     ) -> None:
+        """`log_events`: whether the engine's own log lines become events (`fluent.warn`, ...)."""
         from forwarder.config import Diagnostics, parse_text  # noqa: PLC0415 - api imports nothing above it
         from forwarder.core.build import build  # noqa: PLC0415
         from forwarder.core.registry import Registry  # noqa: PLC0415
@@ -107,6 +109,7 @@ class Driver:
         root = parse_text(config, path, self.diagnostics)
         log = Log(self._log, level=log_level)
         self.engine = build(root, diagnostics=self.diagnostics, registry=registry, log=log)
+        self.engine.log_events = log_events
         if start:
             self.engine.start()
 

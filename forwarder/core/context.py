@@ -38,7 +38,8 @@ class PluginContext:
 
     def __init__(
         self, *, plugin_id: str, type_name: str, argument: str, label: str | None, home: str, log: PluginLog,
-        sink: Log, counters: Counters, routes: Routes, worker_id: int, hostname: str, root_dir: str | None, dir_permission: int, file_permission: int,
+        sink: Log, counters: Counters, routes: Routes, worker_id: int, hostname: str, root_dir: str | None,
+        dir_permission: int, file_permission: int,
         check_only: bool,
     ) -> None:  # fmt: skip
         self.id = plugin_id

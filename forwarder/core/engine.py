@@ -37,6 +37,8 @@ class Engine:
 
     def __init__(self, plugins: list[Placed], routes: Routes, log: Log) -> None:
         self.plugins = plugins
+        self.log_events = True
+        """Whether own log lines become events where a route wants them."""
         self._routes = routes
         self._log = log
         self._tap: EventTap | None = None
@@ -52,7 +54,7 @@ class Engine:
             Exception: what a plugin's `start` raised; what was started before it is closed again.
         """
         for kind in _START_ORDER:
-            if kind == "input":
+            if kind == "input" and self.log_events:
                 self._start_tap()
             for placed in self._of(kind):
                 try:

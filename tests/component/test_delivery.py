@@ -1,0 +1,413 @@
+"""Buffers, retries, secondaries and the end, through configuration text."""
+
+from __future__ import annotations
+
+import os
+import time
+from threading import Event as Flag
+from threading import Thread
+
+import pytest
+
+from forwarder.api import BufferOverflow, Chunk, EventBatch, EventStream, Output, UnrecoverableError
+from forwarder.api.testing import Capture, Driver, run
+
+FAST = "retry_wait 0.01\nretry_randomize false\nflush_mode immediate"
+
+
+def buffered(parameters: str, keys: str = "", more: str = "", type_name: str = "test") -> str:
+    return f"<match **>\n@type {type_name}\n<buffer {keys}>\n{parameters}\n</buffer>\n{more}</match>"
+
+
+def capture(driver: Driver, plugin_id: str = "out_test") -> Capture:
+    found = driver.plugin(plugin_id)
+    assert isinstance(found, Capture)
+    return found
+
+
+def fail_times(output: Capture, times: int, error: BaseException) -> None:
+    output.fail_with = lambda _: error if output.attempts <= times else None
+
+
+def test_events_wait_for_their_interval_or_the_end() -> None:
+    with run(buffered("flush_interval 60s", "tag")) as driver:
+        driver.emit("a", {"i": 1})
+        driver.emit("b", {"i": 2})
+        driver.emit("a", {"i": 3})
+        buffer = driver["out_test"].buffer
+        assert buffer is not None
+        assert (buffer.events, buffer.staged_chunks, driver.events()) == (3, 2, [])
+    assert sorted((event.tag, event.record["i"]) for event in driver.events()) == [
+        ("a", 1),
+        ("a", 3),
+        ("b", 2),
+    ]
+    assert [chunk.count for chunk in capture(driver).chunks] == [2, 1]
+
+
+def test_a_short_interval_flushes_by_itself() -> None:
+    with run(buffered("flush_interval 0.05")) as driver:
+        driver.emit("a", {"i": 1})
+        driver.wait_for_events(1)
+        driver.emit("a", {"i": 2})
+        driver.wait_for_events(2)
+
+
+def test_old_time_slots_flush_and_new_ones_wait() -> None:
+    with run(buffered("timekey 60\ntimekey_wait 0", "time")) as driver:
+        driver.emit("a", {"i": "now"}, time_ns=time.time_ns() + 3600 * 10**9)
+        driver.emit("a", {"i": "old"})
+        assert [event.record["i"] for event in driver.wait_for_events(1)] == ["old"]
+        (chunk,) = capture(driver).chunks
+        assert chunk.key.timekey == 1_699_999_980
+    assert len(driver.events()) == 2
+
+
+def test_flush_at_once_on_request() -> None:
+    with run(buffered("flush_mode lazy")) as driver:
+        driver.emit("a", {"i": 1})
+        driver.flush()
+        driver.wait_for_events(1)
+
+
+class Lines(Output):
+    """Formats one line per event, and keeps what it wrote."""
+
+    def __init__(self) -> None:
+        self.chunks: list[list[bytes]] = []
+
+    def format_batch(self, batch: EventBatch) -> bytes:
+        return b"".join(record["m"].encode() + b"\n" for _, stream in batch.streams() for _, record in stream)
+
+    def write(self, chunk: Chunk) -> None:
+        self.chunks.append(list(chunk.blocks()))
+
+
+def test_a_batch_larger_than_a_chunk_is_cut_at_events() -> None:
+    config = buffered("chunk_limit_size 100\nflush_thread_count 1", type_name="lines")
+    with run(config, plugins={("output", "lines"): Lines}) as driver:
+        driver.emit("a", *({"m": f"{i:09}"} for i in range(55)), {"m": "x" * 200}, {"m": "y"})
+    chunks = driver.plugin("out_lines").chunks
+    lines = b"".join(b"".join(blocks) for blocks in chunks).split()
+    assert sorted(lines) == sorted([*(b"%09d" % i for i in range(55)), b"x" * 200, b"y"])
+    sizes = [sum(map(len, blocks)) for blocks in chunks]
+    assert [size for size in sizes if size > 100] == [201]
+    assert driver["out_lines"].oversized == 1
+    assert "larger than chunk_limit_size" in driver.log
+
+
+def test_chunk_limit_records() -> None:
+    with run(buffered("chunk_limit_records 10\nflush_mode lazy")) as driver:
+        driver.emit("a", *({"i": i} for i in range(25)))
+    assert sorted(record["i"] for record in driver.records()) == list(range(25))
+    assert max(chunk.count for chunk in capture(driver).chunks) <= 10
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_failed_chunk_is_retried_with_the_same_id(times: int) -> None:
+    with run(buffered(FAST)) as driver:
+        output = capture(driver)
+        seen: list[bytes] = []
+
+        def fail(chunk: object) -> OSError | None:
+            seen.append(chunk.id)  # type: ignore[attr-defined]
+            return OSError("down") if len(seen) <= times else None
+
+        output.fail_with = fail
+        driver.emit("a", {"i": 1})
+        driver.wait_for_events(1)
+        assert len(set(seen)) == 1
+        driver.wait_for(lambda: driver["out_test"].flushes)
+        metrics = driver["out_test"]
+        assert (metrics.failures, metrics.retries, metrics.delivered) == (times, times, 1)
+        assert "failed to flush a chunk" in driver.log
+        assert "retry succeeded" in driver.log
+
+
+def test_a_chunk_is_given_up_after_its_retries_and_the_next_goes_on() -> None:
+    with run(buffered(FAST + "\nretry_max_times 2")) as driver:
+        output = capture(driver)
+        output.fail_with = lambda chunk: OSError("poison") if b"bad" in chunk.read() else None  # type: ignore
+        driver.emit("a", {"i": "bad"})
+        driver.emit("a", {"i": "good"})
+        driver.wait_for(lambda: driver["out_test"].lost)
+        assert driver["out_test"].lost == {"retry_limit": 1}
+        driver.wait_for_events(1)
+        assert output.attempts == 3 + 1
+        assert "hit limit for retries" in driver.log
+
+
+@pytest.mark.parametrize(
+    "error", [UnrecoverableError("bad data"), TypeError("bug"), UnicodeError("bad text")]
+)
+def test_unrecoverable_errors_are_not_retried(error: Exception) -> None:
+    with run(buffered(FAST)) as driver:
+        fail_times(capture(driver), 1, error)
+        driver.emit("a", {"i": 1})
+        driver.wait_for(lambda: driver["out_test"].rejected)
+        driver.emit("a", {"i": 2})
+        driver.wait_for_events(1)
+        assert driver["out_test"].rejected == {"unrecoverable": 1}
+    assert driver.records() == [{"i": 2}]
+
+
+class Other(Capture):
+    """Another output type, for secondaries."""
+
+
+SECONDARY = "<secondary>\n@type other\n@id second\n</secondary>\n"
+
+
+def test_unrecoverable_chunks_go_to_the_secondary() -> None:
+    config = buffered(FAST, "tag", SECONDARY)
+    with run(config, plugins={("output", "other"): Other}) as driver:
+        fail_times(capture(driver), 1, UnrecoverableError("bad data"))
+        driver.emit("a", {"i": 1})
+        assert driver.wait_for_events(1, "second")[0].tag == "a"
+        driver.wait_for(lambda: driver["out_test"].flushes)
+        metrics = driver["out_test"]
+        assert (metrics.delivered, metrics.by_secondary, metrics.rejected) == (1, 1, {})
+
+
+def test_the_secondary_takes_over_after_its_share_of_the_retries() -> None:
+    config = buffered(FAST + "\nretry_max_times 3\nretry_secondary_threshold 0.3", "", SECONDARY)
+    with run(config, plugins={("output", "other"): Other}) as driver:
+        output = capture(driver)
+        output.fail_with = lambda _: OSError("down")
+        driver.emit("a", {"i": 1})
+        driver.wait_for_events(1, "second")
+        driver.wait_for(lambda: driver["out_test"].flushes)
+        assert driver["out_test"].by_secondary == 1
+        assert 1 <= output.attempts <= 3
+
+
+def test_a_failing_secondary_loses_nothing_uncounted() -> None:
+    config = buffered(FAST + "\nretry_max_times 2", "", SECONDARY)
+    with run(config, plugins={("output", "other"): Other}) as driver:
+        for plugin_id in ("out_test", "second"):
+            capture(driver, plugin_id).fail_with = lambda _: OSError("down")
+        driver.emit("a", {"i": 1})
+        driver.wait_for(lambda: driver["out_test"].lost)
+        assert driver["out_test"].lost == {"retry_limit": 1}
+
+
+class Confirming(Output):
+    """Delivers with `try_write`; the test confirms."""
+
+    def __init__(self) -> None:
+        self.tried: list[Chunk] = []
+
+    def try_write(self, chunk: Chunk) -> None:
+        self.tried.append(chunk)
+
+
+def test_a_chunk_is_kept_until_it_is_confirmed() -> None:
+    config = buffered("flush_mode immediate", type_name="confirming")
+    with run(config, plugins={("output", "confirming"): Confirming}) as driver:
+        output = driver.plugin("out_confirming")
+        driver.emit("a", {"i": 1})
+        driver.wait_for(lambda: output.tried)
+        buffer = driver["out_confirming"].buffer
+        assert buffer is not None
+        assert (buffer.events, buffer.flying_chunks) == (1, 1)
+        output.commit(b"some other id")
+        output.commit(output.tried[0].id)
+        output.commit(output.tried[0].id)
+        assert driver["out_confirming"].delivered == 1
+
+
+def test_a_chunk_that_is_not_confirmed_in_time_is_sent_again() -> None:
+    config = buffered(FAST + "\ndelayed_commit_timeout 0.05", type_name="confirming")
+    with run(config, plugins={("output", "confirming"): Confirming}) as driver:
+        output = driver.plugin("out_confirming")
+        driver.emit("a", {"i": 1})
+        driver.wait_for(lambda: len(output.tried) >= 2)
+        assert output.tried[0].id == output.tried[1].id
+        # by the time of the confirmation the chunk may wait for its next try
+        driver.wait_for(lambda: output.commit(output.tried[0].id) or driver["out_confirming"].delivered)
+    assert driver["out_confirming"].delivered == 1
+
+
+SMALL = "flush_mode lazy\ntotal_limit_size 100\n"
+
+
+def fill(driver: Driver) -> int:
+    """Emits until the buffer is full; how many events it took."""
+    for number in range(100):
+        buffer = driver["out_test"].buffer
+        assert buffer is not None
+        if buffer.size_bytes >= 100:
+            return number
+        driver.emit("a", {"i": number})
+    raise AssertionError("never full")
+
+
+def test_overflow_throw_exception_tells_the_input() -> None:
+    with run(buffered(SMALL)) as driver:
+        count = fill(driver)
+        with pytest.raises(BufferOverflow, match="out_test"):
+            driver.emit("a", {"i": "too much"})
+        driver.flush()
+        driver.wait_for_events(count)
+        driver.wait_for(lambda: driver["out_test"].flushes)
+        driver.emit("a", {"i": "again"})
+    assert driver.records()[-1] == {"i": "again"}
+
+
+def test_overflow_drop_oldest_chunk_counts_what_it_drops() -> None:
+    with run(buffered(SMALL + "overflow_action drop_oldest_chunk\nchunk_limit_records 1")) as driver:
+        output = capture(driver)
+        gate = Flag()
+        output.fail_with = lambda _: gate.wait(10) and None
+        for number in range(50):
+            driver.emit("a", {"i": number})
+        gate.set()
+    lost = driver["out_test"].lost["overflow"]
+    assert lost > 0
+    assert len(driver.records()) == 50 - lost
+    assert {"i": 49} in driver.records()
+
+
+def test_overflow_block_makes_the_input_wait_until_there_is_room() -> None:
+    with run(buffered(SMALL + "overflow_action block")) as driver:
+        count = fill(driver)
+        done = Flag()
+        thread = Thread(target=lambda: (driver.emit("a", {"i": "waited"}), done.set()))
+        thread.start()
+        driver.wait_for(lambda: "input waits" in driver.log)
+        assert not done.is_set()
+        driver.flush()
+        assert done.wait(10)
+        thread.join()
+        assert len(driver.wait_for_events(count)) >= count
+    assert driver.records()[-1] == {"i": "waited"}
+
+
+def test_overflow_block_ends_at_the_stop() -> None:
+    driver = run(buffered(SMALL + "overflow_action block\nflush_at_shutdown false"))
+    fill(driver)
+    raised: list[BaseException] = []
+
+    def emit() -> None:
+        try:
+            driver.emit("a", {})
+        except BufferOverflow as error:
+            raised.append(error)
+
+    thread = Thread(target=emit)
+    thread.start()
+    driver.wait_for(lambda: "input waits" in driver.log)
+    driver.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(raised) == 1
+
+
+def test_what_is_left_at_the_stop_is_counted_and_named() -> None:
+    driver = run(buffered("retry_wait 100\nflush_mode immediate"))
+    output = capture(driver)
+    output.fail_with = lambda _: OSError("down")
+    driver.emit("a", {"i": 1}, {"i": 2})
+    driver.wait_for(lambda: driver["out_test"].failures)
+    driver.stop()
+    assert output.attempts == 2  # one more try, without the wait
+    metrics = driver["out_test"]
+    assert (metrics.lost, metrics.balance) == ({"shutdown": 2}, 0)
+    assert "#out_test events left in the memory buffer at shutdown are lost events=2" in driver.log
+
+
+def test_a_hanging_output_cannot_hold_up_the_stop() -> None:
+    driver = run(buffered("flush_mode immediate"))
+    gate = Flag()
+    capture(driver).fail_with = lambda _: gate.wait(30) and None
+    driver.emit("a", {"i": 1})
+    driver.wait_for(lambda: capture(driver).attempts)
+    driver.stop(0.2)
+    assert driver["out_test"].lost == {"shutdown": 1}
+    gate.set()
+
+
+def test_no_flush_at_shutdown_loses_what_it_says() -> None:
+    with run(buffered("flush_mode lazy\nflush_at_shutdown false")) as driver:
+        driver.emit("a", {"i": 1})
+    assert driver["out_test"].lost == {"shutdown": 1}
+    assert "flush_at_shutdown false" in driver.log
+
+
+def test_several_flush_threads_write_at_the_same_time() -> None:
+    with run(buffered("flush_mode immediate\nflush_thread_count 4", "tag")) as driver:
+        output = capture(driver)
+        gate = Flag()
+        output.fail_with = lambda _: gate.wait(10) and None
+        for tag in "abcd":
+            driver.emit(tag, {"i": tag})
+        driver.wait_for(lambda: output.attempts == 4)
+        gate.set()
+    assert sorted(record["i"] for record in driver.records()) == list("abcd")
+
+
+def test_many_threads_emit_and_nothing_is_lost_or_doubled() -> None:
+    parameters = "flush_interval 0.01\nchunk_limit_size 2k\nflush_thread_count 2\nretry_wait 0.01"
+    with run(buffered(parameters, "tag")) as driver:
+        output = capture(driver)
+        # every tenth attempt fails
+        output.fail_with = lambda _: OSError("now and then") if output.attempts % 10 == 0 else None
+
+        def emit(name: str) -> None:
+            for start in range(0, 500, 10):
+                driver.emit(name, *({"n": name, "i": start + i} for i in range(10)))
+
+        threads = [Thread(target=emit, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        driver.wait_for_events(2000)
+        driver.wait_for(lambda: driver["out_test"].delivered == 2000)
+    found = sorted((record["n"], record["i"]) for record in driver.records())
+    assert found == [(name, i) for name in "abcd" for i in range(500)]
+
+
+class Formatless(Lines):
+    def format_batch(self, batch: EventBatch) -> bytes:
+        if any(record.get("bad") for _, stream in batch.streams() for _, record in stream):
+            raise ValueError("cannot format this")
+        return b"ok\n"
+
+
+def test_a_batch_that_cannot_be_formatted_costs_only_itself() -> None:
+    config = buffered("", type_name="lines") + "\n<label @ERROR>\n<match **>\n@type test\n</match>\n</label>"
+    with run(config, plugins={("output", "lines"): Formatless}) as driver:
+        driver.emit("a", {"m": "x"})
+        driver.emit("a", {"bad": True})
+    assert driver.records() == [{"bad": True}]
+    assert (driver["out_lines"].delivered, driver["out_lines"].to_error) == (1, 1)
+
+
+def test_flush_threads_sleep_when_there_is_nothing_to_do() -> None:
+    """Idle: the process's threads are not scheduled for as long as nothing is due."""
+
+    def switches() -> int:
+        total = 0
+        for task in os.listdir("/proc/self/task"):
+            if int(task) != main:
+                with open(f"/proc/self/task/{task}/status", encoding="ascii") as file:
+                    total += sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
+        return total
+
+    main = os.getpid()
+    with run(buffered("flush_thread_count 4\nflush_interval 60")) as driver:
+        driver.emit("a", {"i": 1})
+        flag = Flag()
+        flag.wait(0.3)
+        before = switches()
+        flag.wait(1.0)
+        assert switches() - before <= 5
+
+
+def test_streams_are_the_events_as_they_came() -> None:
+    stream = EventStream.from_events([(1, {"i": 1, "b": b"\xff"})])
+    with run(buffered("flush_mode immediate", "tag")) as driver:
+        driver.emit_batch(EventBatch([("a", stream)]))
+        driver.wait_for_events(1)
+    assert capture(driver).chunks[0].read() == bytes(stream)

@@ -1,0 +1,187 @@
+"""The process: `forwarder run` from its start to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PLUGIN = '''
+from threading import Thread
+from forwarder.api import EventStream, Input, Output, string
+
+
+class OnceInput(Input):
+    """Emits one event at its start."""
+
+    def start(self):
+        self.emit("once", EventStream.from_events([(0, {"i": 1})]))
+'''
+OUTPUT = '''
+from forwarder.api import Output, string
+
+
+class LinesOutput(Output):
+    """Appends the records of a chunk to a file."""
+
+    path = string("File.")
+
+    def write(self, chunk):
+        with open(self.path, "a") as file:
+            for _, record in chunk.stream():
+                file.write(repr(record) + "\\n")
+'''
+
+
+class Process:
+    def __init__(self, *args: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "forwarder.cli.main", "run", *args],
+            stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.lines: list[str] = []
+
+    def wait_for_line(self, text: str) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if text in line:
+                return
+        raise AssertionError(f"{text!r} never came; log:\n{''.join(self.lines)}")
+
+    def finish(self, number: int | None = None) -> tuple[int, str]:
+        """Sends a signal, waits for the end; gives status and log."""
+        if number is not None:
+            self.process.send_signal(number)
+        _, rest = self.process.communicate(timeout=20)
+        return self.process.returncode, "".join(self.lines) + rest
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    (tmp_path / "in_once.py").write_text(PLUGIN)
+    (tmp_path / "out_lines.py").write_text(OUTPUT)
+    path = tmp_path / "fluent.conf"
+    path.write_text(
+        f"<source>\n@type once\n</source>\n"
+        f"<match once>\n@type lines\npath {tmp_path}/out\n<buffer>\nflush_interval 1h\n</buffer>\n</match>\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_gracefully_and_flushes(conf: Path, number: int) -> None:
+    process = Process("-c", str(conf), "-p", str(conf.parent))
+    process.wait_for_line("forwarder is now running")
+    status, log = process.finish(number)
+    assert status == 0, log
+    assert (conf.parent / "out").read_text() == "{'i': 1}\n"
+    assert "Traceback" not in log
+
+
+def test_sigusr1_flushes(conf: Path) -> None:
+    process = Process("-c", str(conf), "-p", str(conf.parent))
+    process.wait_for_line("forwarder is now running")
+    process.process.send_signal(signal.SIGUSR1)
+    deadline = time.monotonic() + 10
+    while not (conf.parent / "out").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (conf.parent / "out").exists()
+    assert process.finish(signal.SIGTERM)[0] == 0
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    (tmp_path / "out_hang.py").write_text(
+        OUTPUT.replace("LinesOutput", "HangOutput").replace(
+            "with open", "import threading; threading.Event().wait()\n        with open"
+        )
+    )
+    (tmp_path / "in_once.py").write_text(PLUGIN)
+    path = tmp_path / "fluent.conf"
+    path.write_text(
+        "<source>\n@type once\n</source>\n<match once>\n@type hang\npath x\n<buffer>\n</buffer>\n</match>\n"
+    )
+    process = Process("-c", str(path), "-p", str(tmp_path), "--stop-timeout", "60")
+    process.wait_for_line("forwarder is now running")
+    process.process.send_signal(signal.SIGTERM)
+    process.wait_for_line("stopping")
+    status, log = process.finish(signal.SIGTERM)
+    assert status == 1
+    assert "second signal" in log
+
+
+@pytest.mark.parametrize(
+    ("text", "mentions"),
+    [
+        ("<match **>\n@type relabel\n</match>\n", ["label", "fluent.conf:1"]),
+        ("<match **>\n", ["match"]),
+        ("<match **>\n@type nosuch\n</match>\n", ["nosuch", "fluent.conf:2"]),
+        (None, ["No such file"]),
+    ],
+)
+def test_a_bad_configuration_is_refused_with_its_place(
+    tmp_path: Path, text: str | None, mentions: list[str]
+) -> None:
+    path = tmp_path / "fluent.conf"
+    if text is not None:
+        path.write_text(text)
+    status, log = Process("-c", str(path)).finish()
+    assert status == 1
+    assert "Traceback" not in log
+    for word in mentions:
+        assert word in log
+
+
+def test_dry_run_starts_nothing(conf: Path) -> None:
+    status, log = Process("-c", str(conf), "-p", str(conf.parent), "--dry-run").finish()
+    assert status == 0
+    assert "finished dry run" in log
+    assert not (conf.parent / "out").exists()
+
+
+def test_inline_configuration_log_file_and_json(conf: Path) -> None:
+    log_path = conf.parent / "log"
+    extra = (
+        f"<match other>\n@type lines\n@id extra\npath {conf.parent}/x\n<buffer>\nflush_interval 1h\n"
+        "</buffer>\n</match>"
+    )
+    process = Process(
+        "-c", str(conf), "-p", str(conf.parent), "-i", extra, "-o", str(log_path), "--log-format", "json",
+        "--no-supervisor", "--suppress-config-dump", "-v",
+    )  # fmt: skip
+    deadline = time.monotonic() + 10
+    while "now running" not in (log_path.read_text() if log_path.exists() else ""):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert process.finish(signal.SIGTERM)[0] == 0
+    entries = [json.loads(line) for line in log_path.read_text().splitlines()]
+    assert {"info"} <= {entry["level"] for entry in entries}
+    assert entries[0]["pid"] == process.process.pid
+
+
+def test_an_input_that_cannot_start_ends_the_process(tmp_path: Path) -> None:
+    (tmp_path / "in_once.py").write_text(
+        PLUGIN.replace("self.emit(", "raise OSError('port in use')\n        (")
+    )
+    path = tmp_path / "fluent.conf"
+    path.write_text("<source>\n@type once\n</source>\n<match **>\n@type null\n</match>\n")
+    status, log = Process("-c", str(path), "-p", str(tmp_path)).finish()
+    assert status == 1
+    assert "port in use" in log
+    assert "Traceback" not in log
+
+
+def test_idle_memory_is_small(conf: Path) -> None:
+    process = Process("-c", str(conf), "-p", str(conf.parent))
+    process.wait_for_line("forwarder is now running")
+    with open(f"/proc/{process.process.pid}/status", encoding="ascii") as file:
+        resident = next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+    assert process.finish(signal.SIGTERM)[0] == 0
+    assert resident < 25 * 1024
+    assert os.path.exists(conf.parent / "out")
