@@ -23,7 +23,7 @@ from forwarder._native import (
 )
 from forwarder.api.errors import BufferOverflow
 from forwarder.api.plugin import Input, Parser, Record
-from forwarder.api.sections import Transport
+from forwarder.api.shared_sections import Transport
 
 MAX_WAIT_MS: Final = 1000
 """How long a receiver may sleep when nothing comes; kernel drops are read that often too."""

@@ -13,7 +13,7 @@ from typing import Final
 from forwarder._native import FedConnection, Intake, StreamFeeder, network_contains
 from forwarder.api.errors import ConfigError
 from forwarder.api.plugin import Input
-from forwarder.api.sections import Transport
+from forwarder.api.shared_sections import Transport
 
 HANDSHAKE_SECONDS: Final = 10.0
 """A connection that has not finished its handshake by then is closed."""

@@ -118,7 +118,7 @@ class BufferedOutput(OutputNode):
                     self.context.log_repeated("buffer is full: input waits")
                 while self._full() and not self._closed and not self._draining:
                     self._room.wait()
-            if not self._full():
+            if not self._full() and not self._closed:
                 return
         self.context.log_repeated("buffer is full", count=1, bytes=self.buffer.size_bytes)
         raise BufferOverflow(f"{self.context.id}: buffer is full ({self.buffer.size_bytes} bytes)")

@@ -24,7 +24,6 @@ from forwarder.api import (
     size,
     string,
 )
-from forwarder.api.sections import Transport
 from forwarder.api.server import (
     DEFAULT_RECEIVE_BUFFER,
     Reception,
@@ -33,6 +32,7 @@ from forwarder.api.server import (
     stream_receiver,
     warn_receive_buffer,
 )
+from forwarder.api.shared_sections import Transport
 
 
 class SyslogTransport(Transport):

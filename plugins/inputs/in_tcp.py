@@ -27,8 +27,8 @@ from forwarder.api import (
     size,
     string,
 )
-from forwarder.api.sections import Extract, Security, Transport
 from forwarder.api.server import Reception, check_certificate, receiver_parser, stream_receiver
+from forwarder.api.shared_sections import Extract, Security, Transport
 
 
 class TcpTransport(Transport):

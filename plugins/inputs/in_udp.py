@@ -25,8 +25,8 @@ from forwarder.api import (
     size,
     string,
 )
-from forwarder.api.sections import Extract, Transport
 from forwarder.api.server import DEFAULT_RECEIVE_BUFFER, Reception, receiver_parser, warn_receive_buffer
+from forwarder.api.shared_sections import Extract, Transport
 
 
 class UdpTransport(Transport):
