@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from forwarder import _native
-from forwarder.api import CompiledParser, ConfigError, Section, boolean, enum, sections, string
+from forwarder.api import CompiledParser, ConfigError, Section, boolean, enum, string
+from forwarder.api.parameters import sections  # forwarder.api.sections is a module once it is imported
 from forwarder.api.parsing import CommonParser
 
 PATTERNS = Path(__file__).parent / "patterns"
