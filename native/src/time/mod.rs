@@ -149,6 +149,10 @@ impl TimeParser {
         }
         match self.ways.iter().find(|way| matches!(way, Way::Unixtime | Way::Float))? {
             Way::Unixtime => Some((seconds.trunc() as i64) * 1_000_000_000),
+            // up to six decimals, nearly all there are: below 2^32 no other such number is the same float
+            _ if (0.0..4e9).contains(&seconds) && (seconds * 1e6).round() / 1e6 == seconds => {
+                Some((seconds * 1e6).round() as i64 * 1000)
+            }
             // by its shortest decimal form, so that 1700000000.1 gives .1 and not .099999905
             _ => seconds_with_fraction(format!("{seconds}").as_bytes()),
         }

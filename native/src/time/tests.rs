@@ -91,6 +91,8 @@ fn numbers_are_read_as_ruby_reads_them() {
     assert_eq!(float.parse(b"1700000000.123456", &mut cache), Some(1_700_000_000 * S + 123_456_000));
     assert_eq!(float.parse(b"1700000000", &mut cache), Some(1_700_000_000 * S));
     assert_eq!(float.from_number(1_700_000_000.1), Some(1_700_000_000 * S + 100_000_000));
+    assert_eq!(float.from_number(1_700_000_000.123_456), Some(1_700_000_000 * S + 123_456_000));
+    assert_eq!(float.from_number(1_700_000_000.123_456_7), Some(1_700_000_000 * S + 123_456_700));
     assert_eq!(float.from_number(f64::NAN), None);
     assert_eq!(TimeParser::new(&spec("", None)).unwrap().from_integer(5), None);
     let mixed = TimeSpec {
