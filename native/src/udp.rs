@@ -27,6 +27,8 @@ use crate::sockaddr::{self, Wake, check};
 const VECTOR: usize = 256;
 /// Events at which a batch is handed on.
 const TARGET: usize = 2048;
+/// Events for which waiting for the rest of [`TARGET`] is not worth another sleep.
+const ENOUGH: usize = TARGET / 4 * 3;
 /// Events at which a batch is handed on although more are queued.
 const MAX_EVENTS: usize = 4096;
 /// Bytes at which a batch is handed on although more are queued.
@@ -287,20 +289,26 @@ impl Udp {
         stop: &AtomicBool,
         max_wait: Duration,
     ) -> io::Result<()> {
-        if stop.load(Ordering::Acquire) {
-            if !self.draining {
-                self.draining = true;
-                // without the filter a steady sender could keep the drain going; it still ends, as the
-                // queue is emptied faster than a socket can be filled
-                let _ = shut_out(socket);
-            }
-        } else if !self.more && !readable(socket, wake, max_wait)? {
-            self.rate = 0.0;
-            self.last = Instant::now();
-            return Ok(());
+        if stop.load(Ordering::Acquire) && !self.draining {
+            self.draining = true;
+            // without the filter a steady sender could keep the drain going; it still ends, as the
+            // queue is emptied faster than a socket can be filled
+            let _ = shut_out(socket);
         }
         let started = Instant::now();
-        let deadline = started + MAX_LINGER;
+        let deadline = started + MAX_LINGER.min(max_wait);
+        if !self.draining && !self.more {
+            // at a steady rate events are on their way: no need to be woken by the first one
+            let queued = (self.rate * started.duration_since(self.last).as_secs_f64()) as usize;
+            let sleep = self.sleep(queued, deadline);
+            if sleep >= MIN_SLEEP {
+                wake.sleep(sleep);
+            } else if !readable(socket, wake, max_wait)? {
+                self.rate = 0.0;
+                self.last = Instant::now();
+                return Ok(());
+            }
+        }
         loop {
             let got = self.receive(socket, ingest)?;
             let count = self.sink.count();
@@ -323,14 +331,15 @@ impl Udp {
         }
         let now = Instant::now();
         let seconds = now.duration_since(self.last).as_secs_f64().max(1e-6);
-        self.rate = (self.rate + self.sink.count() as f64 / seconds) / 2.0;
+        let count = self.sink.count() as f64;
+        self.rate = if count == 0.0 { 0.0 } else { (self.rate + count / seconds) / 2.0 };
         self.last = now;
         Ok(())
     }
 
     /// How long to let events gather.
     fn sleep(&self, count: usize, deadline: Instant) -> Duration {
-        if self.rate < TRICKLE || count >= TARGET {
+        if self.rate < TRICKLE || count >= ENOUGH {
             return Duration::ZERO;
         }
         let fill = Duration::from_secs_f64((TARGET - count) as f64 / self.rate);

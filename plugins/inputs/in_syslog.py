@@ -76,6 +76,9 @@ class SyslogInput(Input):
     transport = section(SyslogTransport, "Socket and TLS parameters.")
     parse = parser_section("How messages are parsed.", default="syslog", defaults={"with_priority": True})
 
+    bound_port = 0
+    """The port in use; with `port 0` the kernel chooses it at the start."""
+
     def configure(self) -> None:
         self._protocol = self.protocol_type or self.transport.protocol
         self._check()
@@ -146,4 +149,5 @@ class SyslogInput(Input):
         return receiver
 
     def _log_listening(self, port: int) -> None:
+        self.bound_port = port
         self.log.info(f"listening syslog socket on {self.bind}:{port} with {self._protocol}")

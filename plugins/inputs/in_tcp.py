@@ -60,6 +60,9 @@ class TcpInput(Input):
     parse = parser_section("How messages are parsed.")
     extract = optional_section(Extract, "Tag from a field of the record.")
 
+    bound_port = 0
+    """The port in use; with `port 0` the kernel chooses it at the start."""
+
     def configure(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"{self.port} is no port: expected 0 to 65535", param="port")
@@ -88,6 +91,7 @@ class TcpInput(Input):
             delimiter=self.delimiter.encode(), limit=self.message_length_limit,
             keepalive=self.send_keepalive_packet, allow=self._allow,
         )  # fmt: skip
+        self.bound_port = receiver.port
         self.log.info(f"listening {self.transport.protocol} socket", bind=self.bind, port=receiver.port)
         self._reception = Reception(self, receiver, waits=True)
         self._reception.start()

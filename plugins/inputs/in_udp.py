@@ -61,6 +61,9 @@ class UdpInput(Input):
     parse = parser_section("How messages are parsed.")
     extract = optional_section(Extract, "Tag from a field of the record.")
 
+    bound_port = 0
+    """The port in use; with `port 0` the kernel chooses it at the start."""
+
     def configure(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"{self.port} is no port: expected 0 to 65535", param="port")
@@ -86,6 +89,7 @@ class UdpInput(Input):
         receiver = UdpReceiver(
             self._ingestor, self.bind, self.port, message_length_limit=self._limit, receive_buffer_size=asked
         )
+        self.bound_port = receiver.port
         self.log.info("listening udp socket", bind=self.bind, port=receiver.port)
         warn_receive_buffer(self, asked, receiver.receive_buffer_size)
         self._reception = Reception(self, receiver, waits=False)
