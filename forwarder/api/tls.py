@@ -147,6 +147,7 @@ class TlsServer:
         self._connections: set[_Connection] = set()
         self._unread: set[_Connection] = set()
         self._paused = False
+        self._news = False  # something for the log, which does not wait for events
         self._stopping = False
         self._finished = False
 
@@ -173,11 +174,11 @@ class TlsServer:
             self._drain()
             return self._feeder.take()
         until = time.monotonic() + max_wait_ms / 1000
-        gathered = False
+        gathered = self._news = False
         while not self._stopping:
             self._round(0.0 if self._unread else max(0.0, until - time.monotonic()))
             count = self._feeder.count
-            if count >= TARGET or time.monotonic() >= until or (gathered and count < BUSY):
+            if count >= TARGET or time.monotonic() >= until or (gathered and count < BUSY) or self._news:
                 break
             if count and not gathered:
                 gathered = True
@@ -218,13 +219,13 @@ class TlsServer:
                 return
             host = str(address[0]).split("%")[0]
             if self._allow is not None and not any(network_contains(each, host) for each in self._allow):
-                self._feeder.notice("denied", host.encode())
+                self._notice("denied", host)
                 plain.close()
                 continue
             try:
                 self._admit(plain, host)
             except OSError as error:
-                self._feeder.notice("tls_error", f"{host}: {error}".encode())
+                self._notice("tls_error", f"{host}: {error}")
                 plain.close()
 
     def _admit(self, plain: socket.socket, host: str) -> None:
@@ -240,8 +241,12 @@ class TlsServer:
         self._connections.add(connection)
         self._selector.register(wrapped, selectors.EVENT_READ, connection)
 
+    def _notice(self, what: str, sample: str) -> None:
+        self._feeder.notice(what, sample.encode())
+        self._news = True
+
     def _pause(self, why: str) -> None:
-        self._feeder.notice("connection_limit", why.encode())
+        self._notice("connection_limit", why)
         self._selector.unregister(self._listener)
         self._paused = True
 
@@ -278,7 +283,7 @@ class TlsServer:
             peer = str(connection.socket.getpeername()[0])
         except OSError:
             peer = "?"
-        self._feeder.notice("tls_error", f"{peer}: {why}".encode())
+        self._notice("tls_error", f"{peer}: {why}")
         self._close(connection)
 
     def _close(self, connection: _Connection) -> None:
