@@ -22,10 +22,12 @@ class Key(NamedTuple):
 class MemoryChunk:
     """Formatted blocks, kept as they came (`forwarder.api.Chunk`)."""
 
-    __slots__ = ("_blocks", "born", "count", "created_at", "id", "key", "size_bytes", "state")
+    __slots__ = ("_blocks", "born", "count", "created_at", "id", "key", "number", "size_bytes", "state")
 
-    def __init__(self, key: Key, created_at: float, born: float) -> None:
+    def __init__(self, key: Key, created_at: float, born: float, number: int) -> None:
         self.id = os.urandom(16)
+        self.number = number
+        """Unique within the buffer."""
         self.key = key
         self.count = 0
         self.size_bytes = 0

@@ -49,10 +49,11 @@ class MemoryBuffer:
         self.flying: dict[bytes, MemoryChunk] = {}
         self._ready: deque[MemoryChunk] = deque()
         self._number = counter()
-        # heaps of (when, tie, chunk); a chunk that has moved on since is skipped when it comes up
-        self._waiting: list[tuple[float, int, MemoryChunk]] = []
-        self._by_age: list[tuple[float, int, MemoryChunk]] = []
-        self._by_slot: list[tuple[float, int, MemoryChunk]] = []
+        self._waiting: list[tuple[float, int, MemoryChunk]] = []  # heap of (when, tie, chunk)
+        # Heaps of (when, number of the chunk, key). What names a chunk that is not staged any more is
+        # skipped when it comes up; it does not hold the chunk, whose content would stay in memory.
+        self._by_age: list[tuple[float, int, Key]] = []
+        self._by_slot: list[tuple[float, int, Key]] = []
 
     @property
     def queued(self) -> int:
@@ -81,24 +82,28 @@ class MemoryBuffer:
             chunk = None
             news = True
         if chunk is None:
-            chunk = self.staged[key] = MemoryChunk(key, wall, now)
-            news = self._plan(chunk, now) or news
+            chunk = self.staged[key] = MemoryChunk(key, wall, now, next(self._number))
         chunk.append(block, count)
         self.events += count
         self.size_bytes += len(block)
         if queue or limits.full(chunk.size_bytes, chunk.count):
             self._queue(chunk)
-            news = True
+            return True
+        if len(chunk.blocks()) == 1:
+            news = self._plan(chunk, now) or news
         return news
 
     def queue_due(self, now: float, wall: float) -> None:
         """Queues the staged chunks whose time has come, unless too many are queued already."""
         for heap, time in ((self._by_age, now), (self._by_slot, wall)):
-            while heap and (heap[0][2].state != "staged" or heap[0][0] <= time):
-                if heap[0][2].state == "staged":
+            while heap:
+                chunk = self._planned(heap[0])
+                if chunk is not None:
+                    if heap[0][0] > time:
+                        break
                     if self.queued >= self.limits.queued_chunks:
                         return
-                    self._queue(heap[0][2])
+                    self._queue(chunk)
                 heappop(heap)
 
     def next_due(self, now: float, wall: float) -> float | None:
@@ -106,7 +111,7 @@ class MemoryBuffer:
         waits = [self._waiting[0][0] - now] if self._waiting else []
         if self.queued < self.limits.queued_chunks:
             for heap, time in ((self._by_age, now), (self._by_slot, wall)):
-                while heap and heap[0][2].state != "staged":
+                while heap and self._planned(heap[0]) is None:
                     heappop(heap)
                 if heap:
                     waits.append(heap[0][0] - time)
@@ -168,6 +173,10 @@ class MemoryBuffer:
         self.events -= chunk.count
         self.size_bytes -= chunk.size_bytes
 
+    def _planned(self, entry: tuple[float, int, Key]) -> MemoryChunk | None:
+        chunk = self.staged.get(entry[2])
+        return chunk if chunk is not None and chunk.number == entry[1] else None
+
     def _queue(self, chunk: MemoryChunk) -> None:
         del self.staged[chunk.key]
         chunk.state = "queued"
@@ -177,10 +186,10 @@ class MemoryBuffer:
         limits = self.limits
         planned = False
         if limits.flush_seconds is not None:
-            heappush(self._by_age, (now + limits.flush_seconds, next(self._number), chunk))
+            heappush(self._by_age, (now + limits.flush_seconds, chunk.number, chunk.key))
             planned = True
         if limits.timekey is not None and chunk.key.timekey is not None:
             due = chunk.key.timekey + limits.timekey + limits.timekey_wait
-            heappush(self._by_slot, (due, next(self._number), chunk))
+            heappush(self._by_slot, (due, chunk.number, chunk.key))
             planned = True
         return planned

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from forwarder.config.element import Element
 
 _PREFIX: Final = {"input": "in", "output": "out"}
+_MANY_KEYS: Final = 4
 
 
 def build(
@@ -154,7 +155,7 @@ class _Builder:
                 self.prepare(plugin, element, parent)
             plugin.configure()
             if isinstance(plugin, Output) and element.name != "secondary":
-                node = self.output(plugin, context)
+                node = self.output(plugin, context, element)
         if len(self.diagnostics.errors) != before:
             return None
         self.placed.append(Placed(plugin, context, node))
@@ -178,28 +179,32 @@ class _Builder:
         else:
             plugin.chunk_keys = plugin.buffer.keys()
 
-    def output(self, plugin: Output, context: PluginContext) -> OutputNode:
+    def output(self, plugin: Output, context: PluginContext, element: Element) -> OutputNode:
         has_section = "buffer" in plugin.given
         if not buffers(plugin, has_section=has_section):
             if plugin.secondary is not None:
                 raise ConfigError("<secondary> needs a buffered output", param="secondary")
             return DirectOutput(plugin, context)
         buffer = plugin.buffer
+        keys = buffer.keys()
+        place = next(iter(element.children("buffer")), element).position
         if "flush_interval" in buffer.given and buffer.flush_mode != "interval":
             if buffer.flush_mode != "default":
                 raise ConfigError(
                     f"flush_interval has no effect with flush_mode {buffer.flush_mode}", param="buffer"
                 )
-            if buffer.keys().timekey is not None:
-                context.log.warning("flush_interval is ignored: with the chunk key time, flush_mode is lazy")
+            if keys.timekey is not None:
+                self.diagnostics.warning(
+                    "flush_interval is ignored: with the chunk key time, flush_mode is lazy", place,
+                    section=element.title, hint="set flush_mode interval to have both",
+                )  # fmt: skip
         if buffer.flush_at_shutdown is False:
-            context.log.warning(
-                "flush_at_shutdown false with a memory buffer: what it holds is lost at a stop"
-            )
-        if len(buffer.keys().names) - (buffer.keys().timekey is not None) >= 4:
-            context.log.warning(
-                "many chunk keys may give many chunks", chunk_keys=",".join(buffer.chunk_keys)
-            )
+            self.diagnostics.warning(
+                "flush_at_shutdown false with a memory buffer: what it holds is lost at a stop", place,
+                section=element.title,
+            )  # fmt: skip
+        if keys.tag + len(keys.fields) >= _MANY_KEYS:
+            self.diagnostics.warning("many chunk keys may give many chunks", place, section=element.title)
         if buffer.type != "memory":
             context.log.info("the file buffer is not available yet: chunks are kept in memory")
         return BufferedOutput(plugin, context, secondary=plugin.secondary)

@@ -219,6 +219,7 @@ class BufferedOutput(OutputNode):
             except Exception as error:  # ours, not the plugin's
                 self.context.log.error("flush thread failed", exc_info=error)
                 self._failed(chunk, error, by_secondary=False)
+            del chunk  # or its content stays in memory while this thread waits for the next
             if self._burst and not self._draining:
                 with self._work:
                     self._work.wait_for(lambda: self._draining, self._burst)

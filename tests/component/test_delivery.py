@@ -331,7 +331,7 @@ def test_no_flush_at_shutdown_loses_what_it_says() -> None:
     with run(buffered("flush_mode lazy\nflush_at_shutdown false")) as driver:
         driver.emit("a", {"i": 1})
     assert driver["out_test"].lost == {"shutdown": 1}
-    assert "flush_at_shutdown false" in driver.log
+    assert "flush_at_shutdown false" in driver.diagnostics.warnings[0].message
 
 
 def test_several_flush_threads_write_at_the_same_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -120,6 +121,16 @@ def test_the_oldest_chunk_is_a_queued_one_first() -> None:
         names.append(chunk.key.tag)
     assert names == ["queued", "flying", "old"]
     assert buffer.events == 0
+
+
+def test_a_delivered_chunk_leaves_memory_before_its_interval_is_over() -> None:
+    buffer = MemoryBuffer(Limits(flush_seconds=3600.0))
+    buffer.append(PLAIN, b"x", 1, 0.0, 0.0)
+    buffer.queue_all()
+    chunk = buffer.take(0.0)
+    assert chunk is not None
+    buffer.remove(chunk)
+    assert sys.getrefcount(chunk) <= 2  # the variable and the argument
 
 
 class BufferMachine(RuleBasedStateMachine):
