@@ -56,7 +56,9 @@ class BufferSection(Section):
     )
     flush_interval = duration("Age at which a chunk is flushed (`flush_mode interval`).", 60.0)
     flush_thread_count = integer("How many chunks are written at the same time.", 1)
-    flush_thread_interval = float_("No effect: flush threads wake up when a chunk is due.", 1.0)
+    flush_thread_interval = float_(
+        "Least age of a chunk whose time slot is over already; other chunks are flushed when due.", 1.0
+    )
     flush_thread_burst_interval = float_(
         "Pause of a flush thread after a chunk while more are queued; not set: none (Fluentd: 1 second).",
         None,

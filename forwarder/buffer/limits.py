@@ -21,6 +21,8 @@ class Limits(NamedTuple):
     """Age at which a chunk is due; None: not by age."""
     timekey: int | None = None
     timekey_wait: float = 600.0
+    late_seconds: float = 0.0
+    """Least age of a chunk whose time slot is over when its first event comes."""
 
     @classmethod
     def of(cls, buffer: BufferSection) -> Limits:
@@ -36,6 +38,7 @@ class Limits(NamedTuple):
             buffer.chunk_limit_size, buffer.chunk_limit_records, buffer.chunk_full_threshold, total,
             buffer.queued_chunks_limit_size or buffer.flush_thread_count,
             buffer.flush_interval if mode == "interval" else None, timekey, buffer.timekey_wait,
+            buffer.flush_thread_interval,
         )  # fmt: skip
 
     def fits(self, size_bytes: int, count: int) -> bool:

@@ -90,7 +90,7 @@ class MemoryBuffer:
             self._queue(chunk)
             return True
         if len(chunk.blocks()) == 1:
-            news = self._plan(chunk, now) or news
+            news = self._plan(chunk, now, wall) or news
         return news
 
     def queue_due(self, now: float, wall: float) -> None:
@@ -182,7 +182,7 @@ class MemoryBuffer:
         chunk.state = "queued"
         self._ready.append(chunk)
 
-    def _plan(self, chunk: MemoryChunk, now: float) -> bool:
+    def _plan(self, chunk: MemoryChunk, now: float, wall: float) -> bool:
         limits = self.limits
         planned = False
         if limits.flush_seconds is not None:
@@ -190,6 +190,8 @@ class MemoryBuffer:
             planned = True
         if limits.timekey is not None and chunk.key.timekey is not None:
             due = chunk.key.timekey + limits.timekey + limits.timekey_wait
+            # late events come in batches too: without a pause each would be a chunk
+            due = max(due, wall + limits.late_seconds)
             heappush(self._by_slot, (due, chunk.number, chunk.key))
             planned = True
         return planned

@@ -83,6 +83,17 @@ def test_a_time_slot_is_due_after_its_end_and_the_wait() -> None:
     assert buffer.take(0.0) is not None
 
 
+def test_late_events_wait_for_others_of_their_slot() -> None:
+    buffer = MemoryBuffer(Limits(flush_seconds=None, timekey=60, timekey_wait=0.0, late_seconds=1.0))
+    buffer.append(Key(None, 0, ()), b"x", 1, 0.0, 5000.0)
+    assert buffer.next_due(0.0, 5000.0) == 1.0
+    buffer.append(Key(None, 0, ()), b"y", 1, 0.0, 5000.5)
+    buffer.queue_due(0.0, 5001.0)
+    chunk = buffer.take(0.0)
+    assert chunk is not None
+    assert chunk.count == 2
+
+
 def test_while_enough_is_queued_chunks_grow_instead() -> None:
     buffer = MemoryBuffer(Limits(flush_seconds=1.0, queued_chunks=1))
     for name in "abc":
