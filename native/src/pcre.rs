@@ -15,14 +15,14 @@ use pcre2_sys as sys;
 use crate::parser::Mismatch;
 
 /// Steps per start position that every text gets at once, besides [`STEPS_PER_BYTE`].
-const STEPS: u32 = 20_000;
-const STEPS_PER_BYTE: u32 = 8;
+const STEPS: u32 = 10_000;
+const STEPS_PER_BYTE: u32 = 4;
 /// Steps per start position of the second, watched attempt.
 const STEPS_WATCHED: u32 = 1_000_000;
 /// Longer texts are watched from the start.
-const UNWATCHED_BYTES: usize = 4096;
-/// Start positions between two looks at the clock.
-const PORTION: usize = 256;
+const UNWATCHED_BYTES: usize = 2048;
+/// Start positions before the first look at the clock; doubled from look to look.
+const PORTION: usize = 32;
 /// When a watched attempt is given up.
 const TIME_LIMIT: Duration = Duration::from_millis(100);
 const HEAP_LIMIT_KIB: u32 = 20_000;
@@ -224,16 +224,14 @@ impl Matcher {
         unsafe {
             let data = sys::pcre2_match_data_create_8(captures as u32 + 1, ptr::null_mut());
             let context = sys::pcre2_match_context_create_8(ptr::null_mut());
-            let stack = sys::pcre2_jit_stack_create_8(JIT_STACK.0, JIT_STACK.1, ptr::null_mut());
             let mut ovector = ptr::null_mut();
             if !context.is_null() {
                 sys::pcre2_set_heap_limit_8(context, HEAP_LIMIT_KIB);
-                sys::pcre2_jit_stack_assign_8(context, None, stack.cast());
             }
             if !data.is_null() {
                 ovector = sys::pcre2_get_ovector_pointer_8(data);
             }
-            Matcher { data, context, stack, ovector, groups: captures + 1 }
+            Matcher { data, context, stack: ptr::null_mut(), ovector, groups: captures + 1 }
         }
     }
 
@@ -259,13 +257,16 @@ impl Matcher {
     #[cold]
     fn search_watched(&mut self, code: &Code, text: &[u8], script: Script) -> Result<bool, Mismatch> {
         let start = Instant::now();
-        let mut from = 0;
+        let mut from = 0usize;
+        let mut portion = PORTION;
         loop {
-            let mut last = from + PORTION - 1;
+            let mut last = from.saturating_add(portion) - 1;
+            portion = portion.saturating_mul(2);
             if last >= text.len() {
                 last = text.len();
             }
-            let steps = STEPS_WATCHED.max(STEPS_PER_BYTE.saturating_mul(text.len() as u32));
+            let per_byte = STEPS_PER_BYTE.saturating_mul(u32::try_from(text.len()).unwrap_or(u32::MAX));
+            let steps = STEPS_WATCHED.max(per_byte);
             let rc = self.run(code, text, from, Some(last), steps);
             if rc > 0 {
                 return Ok(true);
@@ -289,13 +290,13 @@ impl Matcher {
 
     #[inline]
     fn run(&mut self, code: &Code, text: &[u8], from: usize, last: Option<usize>, steps: u32) -> i32 {
-        if self.data.is_null() || self.context.is_null() || self.stack.is_null() {
+        if self.data.is_null() || self.context.is_null() {
             return sys::PCRE2_ERROR_NOMEMORY;
         }
-        // SAFETY: data, context and stack are live and only ours; the subject's pointer and length belong
-        // together and `from` is within it; JIT code exists where `jit` says so; in UTF mode the caller
-        // has validated the subject and `from` is at a character.
-        unsafe {
+        // SAFETY: data and context are live and only ours; the subject's pointer and length belong together
+        // and `from` is within it; JIT code exists where `jit` says so; in UTF mode the caller has validated
+        // the subject and `from` is at a character.
+        let rc = unsafe {
             sys::pcre2_set_match_limit_8(self.context, steps);
             sys::pcre2_set_offset_limit_8(self.context, last.unwrap_or(usize::MAX));
             let run = if code.jit { sys::pcre2_jit_match_8 } else { sys::pcre2_match_8 };
@@ -308,7 +309,28 @@ impl Matcher {
                 self.data,
                 self.context,
             )
+        };
+        if rc == sys::PCRE2_ERROR_JIT_STACKLIMIT && self.grow_stack() {
+            return self.run(code, text, from, last, steps);
         }
+        rc
+    }
+
+    /// Gives JIT code more than the 32 KiB of machine stack that it has by itself. False: it has it already.
+    #[cold]
+    fn grow_stack(&mut self) -> bool {
+        if !self.stack.is_null() {
+            return false;
+        }
+        // SAFETY: the context is live (checked by `run`); the stack is freed after it, in `drop`.
+        unsafe {
+            self.stack = sys::pcre2_jit_stack_create_8(JIT_STACK.0, JIT_STACK.1, ptr::null_mut());
+            if self.stack.is_null() {
+                return false;
+            }
+            sys::pcre2_jit_stack_assign_8(self.context, None, self.stack.cast());
+        }
+        true
     }
 
     /// Group `index` of the last match in `text`; None where it took no part.
@@ -367,6 +389,14 @@ mod tests {
             assert_eq!(search("needle!", &text).unwrap(), None);
             assert_eq!(search("e$", &text).unwrap().unwrap(), b"e");
         }
+    }
+
+    #[test]
+    fn deep_matches_get_a_larger_stack() {
+        let text = [&b"(".repeat(1500)[..], &b")".repeat(1500)[..]].concat();
+        assert_eq!(search(r"^(\((?1)*\))$", &text).unwrap().unwrap().len(), 3000);
+        let deeper = [&b"(".repeat(900_000)[..], &b")".repeat(900_000)[..]].concat();
+        assert_eq!(search(r"^(\((?1)*\))$", &deeper), Err(Mismatch::MatchLimit));
     }
 
     #[test]

@@ -110,6 +110,7 @@ fn named_groups_are_rubys() {
         ("/(?<a>x)?(?(<a>)y|z)/", "z", Some("")),
         ("/(?<é>x)/", "x", Some("é=x")),
         ("/[(?<no>](?<yes>a)/", "(a", Some("yes=a")),
+        ("/(?#(?<no>)(?<yes>a)/", "a", Some("yes=a")),
     ] {
         assert_eq!(pairs(literal, text).as_deref(), want, "{literal} on {text:?}");
     }
