@@ -14,8 +14,9 @@ from forwarder.config.bind import bind
 from forwarder.config.diagnostics import Diagnostics
 from forwarder.config.structure import PluginSpec, Structure, read_structure
 from forwarder.core.context import PluginContext, Routes
-from forwarder.core.delivery import BufferedOutput, buffers, overrides
+from forwarder.core.delivery import BufferedOutput
 from forwarder.core.engine import ROOT, Engine, Placed
+from forwarder.core.implements import buffers, overrides
 from forwarder.core.pipeline import DirectOutput, FilterNode, OutputNode
 from forwarder.core.registry import Registry
 from forwarder.core.router import NoMatch, Router

@@ -16,6 +16,7 @@ from forwarder.api.errors import BufferOverflow, ConfigError, UnrecoverableError
 from forwarder.buffer.chunk import Key, MemoryChunk
 from forwarder.buffer.limits import Limits
 from forwarder.buffer.memory import MemoryBuffer
+from forwarder.core.implements import overrides
 from forwarder.core.pipeline import OutputNode
 from forwarder.core.retry import RetryPolicy, RetryState
 from forwarder.telemetry.ledger import BufferMetrics
@@ -25,32 +26,14 @@ if TYPE_CHECKING:
     from forwarder.api.plugin import Output
     from forwarder.core.context import PluginContext
 
+    Part = tuple[str | None, int | None, tuple[str | None, ...], EventBatch]
+
 _UNRECOVERABLE: Final = (UnrecoverableError, TypeError, AttributeError, UnicodeError)
 """Errors of the data or of the plugin's code: the same chunk would fail again."""
 _NEVER: Final = float("inf")
 _ANY_TIME: Final = 1e18
 _LONGEST_WAIT: Final = 60.0
 """The wall clock may be set while a time slot is waited for."""
-
-
-def buffers(plugin: Output, *, has_section: bool) -> bool:
-    """Whether an output runs buffered; Fluentd's rules. Raises ConfigError where it cannot run so."""
-    direct = overrides(plugin, "process") or overrides(plugin, "process_batch")
-    writes = overrides(plugin, "write") or overrides(plugin, "try_write")
-    if not direct and not writes:
-        raise ConfigError(f"{type(plugin).__name__} implements none of process, write and try_write")
-    if has_section and not writes:
-        raise ConfigError(
-            "<buffer> is configured, but this output does not support buffering", param="buffer"
-        )
-    return writes and (has_section or plugin.always_buffered or not direct)
-
-
-def overrides(plugin: Output, method: str) -> bool:
-    """Whether the plugin's class implements a method of `Output` itself."""
-    from forwarder.api.plugin import Output  # noqa: PLC0415 - at build only
-
-    return getattr(type(plugin), method) is not getattr(Output, method)
 
 
 class BufferedOutput(OutputNode):
@@ -68,7 +51,7 @@ class BufferedOutput(OutputNode):
         section = plugin.buffer
         keys = section.keys()
         self._fields = keys.fields
-        self._partition: Callable[[EventBatch], list[tuple[str | None, int | None, tuple[str | None, ...], EventBatch]]] | None = None  # noqa: E501 # fmt: skip
+        self._partition: Callable[[EventBatch], list[Part]] | None = None
         if keys.tag or keys.timekey is not None or keys.fields:
             try:
                 partitioner = Partitioner(keys.tag, keys.timekey, keys.zone, keys.fields)
