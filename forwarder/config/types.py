@@ -158,6 +158,9 @@ def _hash(text: str, of: str | None) -> Converted:
                 items[key] = value if colon else None
     if of is None:
         return Converted(items)
+    for key, item in items.items():
+        if item is None:
+            raise ConfigError(f"{key!r} has no value: expected a hash like {key}:{of}")
     done = {key: _element(of, item) for key, item in items.items()}
     remark = next((each.remark for each in done.values() if each.remark), "")
     return Converted({key: each.value for key, each in done.items()}, remark)

@@ -116,6 +116,7 @@ def test_typed_items(of: str, kind: str, text: str, expected: Any) -> None:
         ("array", None, "[1", "JSON"),
         ("hash", None, "{x", "JSON"),
         ("array", "integer", "[true]", "integer"),
+        ("hash", "string", "ninteger", "'ninteger' has no value"),
         ("array", "integer", "[[1]]", "integer"),
         ("regexp", None, "/(/", "regexp"),
         ("regexp", None, "/a", "slash"),
