@@ -12,6 +12,9 @@ struct Field {
     /// The name as MessagePack.
     key: Vec<u8>,
     rule: FieldRule,
+    plain: bool,
+    /// `key`, where it fits, for copies of a fixed size.
+    short_key: Option<[u8; KEY_BLOCK]>,
     /// The first group of that name, and the others.
     group: usize,
     more: Vec<usize>,
@@ -22,6 +25,48 @@ pub struct Extractor {
     regexp: Regexp,
     fields: Vec<Field>,
     rules: FieldRules,
+}
+
+/// Keys up to this size are copied in one piece of fixed size, likewise values within a text.
+const KEY_BLOCK: usize = 16;
+const VALUE_BLOCK: usize = 32;
+
+impl Field {
+    /// Appends key and value, a part of `text` of less than 256 bytes. A call of memcpy costs more than
+    /// the few bytes of most fields: blocks of fixed size are copied instead where they are in bounds.
+    #[inline(always)]
+    fn write_short(&self, text: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        out.reserve(self.key.len() + KEY_BLOCK + 2 + 256 + VALUE_BLOCK);
+        let start = out.len();
+        let (key_len, len) = (self.key.len(), value.len());
+        let behind = text.as_ptr_range().end as usize - value.as_ptr() as usize;
+        // SAFETY: there is room for the key, two bytes and 256 of value, each with its block; blocks are read
+        // only within `short_key` and, as `behind` says, within `text`, of which `value` is a part; the
+        // length is set to what was written.
+        unsafe {
+            let mut to = out.as_mut_ptr().add(start);
+            match &self.short_key {
+                Some(block) => to.copy_from_nonoverlapping(block.as_ptr(), KEY_BLOCK),
+                None => to.copy_from_nonoverlapping(self.key.as_ptr(), key_len),
+            }
+            to = to.add(key_len);
+            let head = if len < 32 {
+                *to = 0xa0 | len as u8;
+                1
+            } else {
+                *to = 0xd9;
+                *to.add(1) = len as u8;
+                2
+            };
+            to = to.add(head);
+            if len <= VALUE_BLOCK && behind >= VALUE_BLOCK {
+                to.copy_from_nonoverlapping(value.as_ptr(), VALUE_BLOCK);
+            } else {
+                to.copy_from_nonoverlapping(value.as_ptr(), len);
+            }
+            out.set_len(start + key_len + head + len);
+        }
+    }
 }
 
 /// One caller's working memory over an [`Extractor`].
@@ -51,7 +96,13 @@ impl Extractor {
                 write_str(&mut key, name.as_bytes());
                 let rule = rules.rule(name.as_bytes());
                 let (first, more) = (groups[0], groups[1..].iter().rev().copied().collect());
-                Field { name: name.into_bytes(), key, rule, group: first, more }
+                let short_key = (key.len() <= KEY_BLOCK).then(|| {
+                    let mut block = [0; KEY_BLOCK];
+                    block[..key.len()].copy_from_slice(&key);
+                    block
+                });
+                let plain = rule.is_plain();
+                Field { name: name.into_bytes(), key, rule, plain, short_key, group: first, more }
             })
             .collect();
         Ok(Extractor { regexp, fields, rules })
@@ -90,9 +141,13 @@ impl Extractor {
                 }
             }
             let Some(value) = value.or_else(|| memory.matcher.capture(text, field.group)) else { continue };
-            if field.rule.is_plain() {
-                out.fields.extend_from_slice(&field.key);
-                write_text(&mut out.fields, value, valid);
+            if field.plain {
+                if valid && value.len() < 256 {
+                    field.write_short(text, value, &mut out.fields);
+                } else {
+                    out.fields.extend_from_slice(&field.key);
+                    write_text(&mut out.fields, value, valid);
+                }
                 pairs += 1;
             } else {
                 self.rules.write_text(
