@@ -2,7 +2,7 @@
 
 Literals, `nil`, `||`, `+`, `==`, `!=`, `c ? a : b`, parentheses; `ENV['X']`, `ENV.fetch('X', 'default')`,
 `ENV.key?('X')`; `hostname`, `Socket.gethostname`, `worker_id`; `use_nil`, `use_default`;
-`File.read('path')`; methods without surprises on strings (`_METHODS`). Everything else is refused by name.
+`File.read('path')`; methods without surprises on strings (`STRING_METHODS`). Everything else is refused by name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from forwarder.api.errors import ConfigError
+from forwarder.config.ruby_methods import LIST_METHODS, STRING_METHODS, to_s
 
 _TOKEN: Final = re.compile(
     r"""\s*(?:(?P<number>\d+)|(?P<name>[A-Za-z_][A-Za-z_0-9]*[?!]?)|(?P<op>\|\||==|!=|&\.|::|[-+?:.,()\[\]{}])"""
@@ -47,7 +48,7 @@ class Embedded:
             SetNil, SetDefault: `use_nil` or `use_default` was reached.
             ConfigError: the expression is outside of the subset, or fails.
         """
-        return _to_s(_Evaluator(self, source).run())
+        return to_s(_Evaluator(self, source).run())
 
 
 def find_end(text: str, start: int) -> int:
@@ -86,77 +87,6 @@ def _skip_quoted(text: str, start: int) -> int:
         else:
             at += 1
     return -1
-
-
-def _to_s(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return "[" + ", ".join(f'"{item}"' if isinstance(item, str) else _to_s(item) for item in value) + "]"
-    return str(value)
-
-
-def _to_i(text: str) -> int:
-    found = re.match(r"\s*([+-]?\d+(?:_\d+)*)", text, re.ASCII)
-    return int(found[1][:4000]) if found else 0
-
-
-def _to_f(text: str) -> float:
-    found = re.match(r"\s*([+-]?\d+(?:_\d+)*(?:\.\d+(?:_\d+)*)?(?:[eE][+-]?\d+)?)", text, re.ASCII)
-    return float(found[1]) if found else 0.0
-
-
-def _ruby_split(text: str, by: str) -> list[str]:
-    if by in ("", " "):
-        return text.split() if by else list(text)
-    parts = text.split(by)
-    while parts and not parts[-1]:
-        parts.pop()
-    return parts
-
-
-def _translate(text: str, old: str, new: str) -> str:
-    if not old or not new or len(old) != len(new) or any(char in "^-\\" for char in old[1:] + new[1:]):
-        raise ConfigError("tr is supported for plain characters only")
-    return text.translate(str.maketrans(old, new))
-
-
-_METHODS: Final[dict[tuple[str, int], Callable[..., Any]]] = {
-    ("to_i", 0): _to_i,
-    ("to_f", 0): _to_f,
-    ("downcase", 0): str.lower,
-    ("upcase", 0): str.upper,
-    ("capitalize", 0): str.capitalize,
-    ("strip", 0): str.strip,
-    ("lstrip", 0): str.lstrip,
-    ("rstrip", 0): str.rstrip,
-    ("chomp", 0): lambda text: re.sub(r"(?:\r\n|\r|\n)\Z", "", text),
-    ("reverse", 0): lambda text: text[::-1],
-    ("length", 0): len,
-    ("size", 0): len,
-    ("empty?", 0): lambda text: not text,
-    ("split", 0): str.split,
-    ("split", 1): _ruby_split,
-    ("sub", 2): lambda text, old, new: text.replace(old, new, 1),
-    ("gsub", 2): lambda text, old, new: text.replace(old, new),
-    ("tr", 2): _translate,
-    ("delete_prefix", 1): str.removeprefix,
-    ("delete_suffix", 1): str.removesuffix,
-    ("start_with?", 1): str.startswith,
-    ("end_with?", 1): str.endswith,
-    ("include?", 1): lambda text, part: part in text,
-}
-
-_LIST_METHODS: Final[dict[tuple[str, int], Callable[..., Any]]] = {
-    ("first", 0): lambda items: items[0] if items else None,
-    ("last", 0): lambda items: items[-1] if items else None,
-    ("join", 0): lambda items: "".join(map(_to_s, items)),
-    ("join", 1): lambda items, by: by.join(map(_to_s, items)),
-    ("size", 0): len,
-    ("length", 0): len,
-}
 
 
 Thunk = Callable[[], Any]
@@ -297,13 +227,13 @@ class _Evaluator:
 
     def call(self, value: Any, name: str, arguments: list[Any]) -> Any:
         if name == "to_s" and not arguments:
-            return _to_s(value)
+            return to_s(value)
         if name == "nil?" and not arguments:
             return value is None
         if name in ("to_i", "to_f") and not arguments and not isinstance(value, str | list | bool):
             number = 0 if value is None else value
             return int(number) if name == "to_i" else float(number)
-        table = _METHODS if isinstance(value, str) else _LIST_METHODS if isinstance(value, list) else {}
+        table = STRING_METHODS if isinstance(value, str) else LIST_METHODS if isinstance(value, list) else {}
         found = table.get((name, len(arguments)))
         if found is None:
             if value is None:
