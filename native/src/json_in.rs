@@ -1,7 +1,7 @@
 //! JSON to MessagePack in one pass, without a tree in between.
 //!
-//! RFC 8259, with what Fluentd's JSON libraries take beyond it: comments, a byte order mark, raw control
-//! characters within strings. What JSON can say and MessagePack cannot is kept, never changed silently:
+//! RFC 8259, with what Fluentd's default library (Oj) takes beyond it: comments, a byte order mark, raw
+//! control characters and unknown escapes (`\x` is `x`) within strings, NaN, Infinity. What JSON can say and MessagePack cannot is kept, never changed silently:
 //! - a number beyond 64 bits (or beyond a double's range) becomes a string of its digits;
 //! - a string that is not UTF-8 becomes `bin`; an escape for half a surrogate pair becomes U+FFFD;
 //! - of a key that stands twice in an object the last value counts, at the place of the first.
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
     fn skip_space(&mut self) -> Result<Option<u8>, Mismatch> {
         loop {
             match self.text.get(self.at) {
-                Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
+                Some(b' ' | b'\t' | b'\n' | b'\x0c' | b'\r') => self.at += 1,
                 Some(b'/') => {
                     let rest = &self.text[self.at + 1..];
                     self.at += match rest.first() {
@@ -154,6 +154,8 @@ impl<'a> Reader<'a> {
             b't' => self.word(b"true", out, |out| write_bool(out, true)),
             b'f' => self.word(b"false", out, |out| write_bool(out, false)),
             b'n' => self.word(b"null", out, write_nil),
+            b'N' => self.word(b"NaN", out, |out| write_float(out, f64::NAN)),
+            b'I' => self.word(b"Infinity", out, |out| write_float(out, f64::INFINITY)),
             _ => Err(INVALID),
         }
     }
@@ -269,7 +271,6 @@ impl<'a> Reader<'a> {
             }
             self.at = next + 2;
             match self.text.get(next + 1).ok_or(INVALID)? {
-                byte @ (b'"' | b'\\' | b'/') => unescaped.push(*byte),
                 b'b' => unescaped.push(8),
                 b'f' => unescaped.push(12),
                 b'n' => unescaped.push(b'\n'),
@@ -288,9 +289,12 @@ impl<'a> Reader<'a> {
                     let char = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
                     unescaped.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
                 }
-                _ => return Err(INVALID),
+                // the character itself, which also goes for `"`, `\` and `/`; it may have several bytes
+                _ => self.at = next + 1,
             }
-            next = quote_or_backslash(self.text, self.at).ok_or(INVALID)?;
+            // a quote or backslash that was escaped is no end
+            let from = if self.at == next + 1 { next + 2 } else { self.at };
+            next = quote_or_backslash(self.text, from).ok_or(INVALID)?;
         }
     }
 
@@ -308,6 +312,10 @@ impl<'a> Reader<'a> {
             at += 1;
         }
         let digits = at - first;
+        if digits == 0 && negative && text.get(at) == Some(&b'I') {
+            self.at = at;
+            return self.word(b"Infinity", out, |out| write_float(out, f64::NEG_INFINITY));
+        }
         if digits == 0 || (digits > 1 && text[first] == b'0') {
             return Err(INVALID);
         }
@@ -512,6 +520,8 @@ mod tests {
             ("[]", b"\x90"),
             ("[1,[2],{}]", b"\x93\x01\x91\x02\x80"),
             ("{\"a\":{\"b\":[]}}", b"\x81\xa1a\x81\xa1b\x90"),
+            ("[NaN,-Infinity]", b"\x92\xcb\x7f\xf8\0\0\0\0\0\0\xcb\xff\xf0\0\0\0\0\0\0"),
+            (r#""\x\é\\\"""#, b"\xa5x\xc3\xa9\\\""),
             ("/* x */ [1, // y\n 2]", b"\x92\x01\x02"),
             ("\u{feff}1", b"\x01"),
             ("\"a\tb\"", b"\xa3a\tb"),
@@ -545,14 +555,14 @@ mod tests {
             "1e+",
             "-01",
             "0x1",
-            "NaN",
-            "Infinity",
-            "-Infinity",
+            "Nan",
+            "Inf",
+            "-Inf",
+            "-NaN",
             "nul",
             "truex",
             "\"",
             "\"\\\"",
-            "\"\\x\"",
             "\"\\u12\"",
             "\"\\u12g4\"",
             "1 2",

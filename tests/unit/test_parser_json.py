@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -80,14 +81,15 @@ def test_objects_are_events(text: str, expected: Any) -> None:
         (b'"\\n\xff"', b"\n\xff"),
         ('"a\tb\x00\x7f"', "a\tb\x00\x7f"),
         (r'"\""', '"'),
-        ("NaN", "refused: unmatched"),
-        ("Infinity", "refused: unmatched"),
-        ("-Infinity", "refused: unmatched"),
+        ("Infinity", math.inf),
+        ("-Infinity", -math.inf),
+        ("-NaN", "refused: unmatched"),
+        ("Inf", "refused: unmatched"),
         ("01", "refused: unmatched"),
         ("+1", "refused: unmatched"),
         (".5", "refused: unmatched"),
         ("5.", "refused: unmatched"),
-        (r'"\x41"', "refused: unmatched"),
+        (r'"\x41\ü\'"', "x41ü'"),
         ("'a'", "refused: unmatched"),
         ("[1,]", "refused: unmatched"),
         ('{"a":1,"b":{"a":2,"a":3},"a":4}', {"a": 4, "b": {"a": 3}}),
@@ -170,13 +172,6 @@ def test_what_python_writes_is_read_back(original: Any, ascii_only: bool, indent
     assert repr(found) == repr(original)  # int or float, 0.0 or -0.0, and the order of keys
 
 
-def python_reads(text: bytes) -> Any:
-    def refuse(word: str) -> None:
-        raise ValueError(word)
-
-    return json.loads(text.decode("utf-8"), parse_constant=refuse, strict=False)
-
-
 def comparable(read: Any) -> Any:
     """What Python reads as this parser gives it."""
     match read:
@@ -216,17 +211,17 @@ FRAGMENTS = st.sampled_from(
 @example(b"1.0E5")
 @example(b"-0")
 def test_it_takes_what_python_takes_and_nothing_else(text: bytes) -> None:
-    if b"/" in text or b"\xef\xbb\xbf" in text or not is_utf8(text):
-        return  # this parser takes comments, byte order marks and other bytes than UTF-8; Python does not
+    if re.search(rb'/|\f|\xef\xbb\xbf|\\[^"\\/bfnrtu]', text) or not is_utf8(text):
+        return  # comments and the like, which Python does not take
     found = value(text)
     try:
-        expected = comparable(python_reads(b'{"v":' + text + b"}"))
+        expected = comparable(json.loads(b'{"v":' + text + b"}", strict=False))
     except ValueError:
         assert found == "refused: unmatched"
         return
     if "v" not in expected or expected["v"] == "too large":
         return
-    assert found == expected["v"]
+    assert repr(found) == repr(expected["v"])
 
 
 @settings(max_examples=100, deadline=None)
