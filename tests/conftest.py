@@ -7,19 +7,31 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 
-def needs(tool: str) -> str:
-    """The path of a program; without it the test is skipped, and fails where CI is set."""
-    path = shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if path is None:
-        message = f"{tool} is not installed"
+class Tools:
+    """Programs that tests use: absent, the test is skipped on a laptop and fails where CI is set."""
+
+    def need(self, name: str) -> str:
+        """The path of a program."""
+        path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        return path or self.unavailable(name)
+
+    def unavailable(self, what: str) -> NoReturn:
+        """Ends the test because something is not installed."""
+        message = f"{what} is not installed"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    return path
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    """Programs that tests use."""
+    return Tools()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +46,9 @@ class Certificates:
 
 
 @pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+def certificates(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Certificates:
     """Certificates made for this run."""
-    openssl = needs("openssl")
+    openssl = tools.need("openssl")
     home = tmp_path_factory.mktemp("certificates")
 
     def call(*arguments: str) -> None:
