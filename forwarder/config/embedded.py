@@ -2,7 +2,7 @@
 
 Literals, `nil`, `||`, `+`, `==`, `!=`, `c ? a : b`, parentheses; `ENV['X']`, `ENV.fetch('X', 'default')`,
 `ENV.key?('X')`; `hostname`, `Socket.gethostname`, `worker_id`; `use_nil`, `use_default`;
-`File.read('path')`; methods without surprises on strings (`ruby_methods`). Everything else is refused by name.
+`File.read('path')`; methods without surprises (`ruby_methods`). Everything else is refused by name.
 """
 
 from __future__ import annotations
