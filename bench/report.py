@@ -80,9 +80,9 @@ def table(results: Mapping[str, Any]) -> str:
 def _figure(
     rows: Mapping[str, Any], figure: str, title: str, *, unit: str, better: str, receivers: list[str]
 ) -> list[str]:
-    lines = [title, "  " + " " * 34 + "".join(f"{name:>28}" for name in receivers)]
+    lines = [title, "  " + " " * 38 + "".join(f"{name:>34}" for name in receivers)]
     for row, cells in rows.items():
-        line = f"  {row:<34}"
+        line = f"  {row:<38}"
         own = cells.get("forwarder", {}).get(figure, {}).get("median")
         for name in receivers:
             spread = cells.get(name, {}).get(figure)
@@ -90,7 +90,7 @@ def _figure(
             if spread and better and name != "forwarder" and own and spread["median"]:
                 ratio = spread["median"] / own if better == "less" else own / spread["median"]
                 text += f" x{ratio:.1f}"
-            line += f"{text:>28}"
+            line += f"{text:>34}"
         lines.append(line)
     return lines
 
