@@ -193,7 +193,7 @@ class UdpReceiver:
         port: int,
         *,
         message_length_limit: int,
-        receive_buffer_size: int = 16777216,
+        receive_buffer_size: int = 33554432,
         reuse_port: bool = False,
     ) -> UdpReceiver:
         """Binds. Sizes in bytes; the rest of a longer datagram is cut off. Raises OSError."""
@@ -283,6 +283,16 @@ class StreamFeeder:
         """Events and failures gathered so far."""
     def take(self) -> Intake | None:
         """What was gathered since the last call."""
+
+@final
+class TagRoutes:
+    """Which way each tag goes, remembered."""
+
+    def __new__(cls, limit: int) -> TagRoutes:
+        """Forgets everything when it knows `limit` tags."""
+    def __len__(self) -> int: ...
+    def split(self, batch: EventBatch, resolve: Callable[[str], int]) -> list[tuple[int, EventBatch]]:
+        """The events of each destination, in order of arrival; `resolve` is asked for unknown tags."""
 
 @final
 class Sampler:

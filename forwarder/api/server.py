@@ -31,7 +31,7 @@ RETRY_SECONDS: Final = 0.2
 """Pause before events are offered again to a full buffer."""
 STOP_SECONDS: Final = 5.0
 """How long a stopping input that can wait goes on offering events to a full buffer."""
-DEFAULT_RECEIVE_BUFFER: Final = 16 << 20
+DEFAULT_RECEIVE_BUFFER: Final = 32 << 20
 
 MESSAGES: Final = {
     "unmatched": "pattern not matched",

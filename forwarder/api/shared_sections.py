@@ -36,7 +36,7 @@ class Transport(Section):
 
     protocol = enum("The transport protocol.", ("tcp", "tls"), "tcp")
     receive_buffer_size = size(
-        "Receive buffer of the socket (SO_RCVBUF) in bytes. UDP without it: 16 MiB is asked for.", None
+        "Receive buffer of the socket (SO_RCVBUF) in bytes. UDP without it: 32 MiB is asked for.", None
     )
     linger_timeout = integer(
         "Seconds for SO_LINGER. 0: a connection that we close is reset instead of lingering in TIME_WAIT.", 0

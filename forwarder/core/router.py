@@ -1,13 +1,16 @@
 """From tags to pipelines: the filters that precede a match in the file, then the first match.
 
-A batch is looked up as a whole: one dictionary lookup per distinct tag, in C, and one call per pipeline.
+A batch is looked up as a whole, natively (`TagRoutes`): Python runs once per pipeline, and per tag only
+when the tag is new.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from threading import Lock
+from typing import TYPE_CHECKING, Final
 
+from forwarder._native import TagRoutes
 from forwarder.config.patterns import TagPattern
 from forwarder.core.pipeline import FilterNode, OutputNode, Pipeline
 
@@ -47,8 +50,10 @@ class Router:
     def __init__(self, no_match: NoMatch) -> None:
         self.no_match = no_match
         self._rules: list[tuple[Callable[[str], object] | None, FilterNode | OutputNode]] = []
-        self._pipelines: dict[tuple[int, ...], Pipeline] = {}
-        self._cache: dict[str, Pipeline] = {}
+        self._numbers: dict[tuple[int, ...], int] = {}
+        self._pipelines: list[Pipeline] = []
+        self._routes = TagRoutes(_CACHED_TAGS)
+        self._lock = Lock()
         self._only: Pipeline | None = None
         self._only_known = False
 
@@ -57,7 +62,7 @@ class Router:
         # None: all tags match
         matches = None if "**" in pattern.split() else TagPattern(pattern).matches
         self._rules.append((matches, node))
-        self._cache = {}
+        self._routes = TagRoutes(_CACHED_TAGS)
         self._only_known = False
 
     @property
@@ -71,23 +76,31 @@ class Router:
 
     def find(self, tag: str) -> Pipeline:
         """The pipeline of a tag."""
+        return self._pipelines[self._resolve(tag)]
+
+    def _resolve(self, tag: str) -> int:
         chosen: list[int] = []
         for index, (matches, node) in enumerate(self._rules):
             if matches is None or matches(tag):
                 chosen.append(index)
                 if isinstance(node, OutputNode):
                     break
-        return self._pipeline(tuple(chosen))
+        return self._number(tuple(chosen))
 
-    def _pipeline(self, chosen: tuple[int, ...]) -> Pipeline:
+    def _number(self, chosen: tuple[int, ...]) -> int:
         # tags with the same filters and the same match share a pipeline, so that they stay one batch
-        pipeline = self._pipelines.get(chosen)
-        if pipeline is None:
-            nodes = [self._rules[index][1] for index in chosen]
-            output = nodes[-1] if nodes and isinstance(nodes[-1], OutputNode) else self.no_match
-            filters = tuple(node for node in nodes if isinstance(node, FilterNode))
-            pipeline = self._pipelines.setdefault(chosen, Pipeline(filters, output))
-        return pipeline
+        number = self._numbers.get(chosen)
+        if number is None:
+            with self._lock:
+                number = self._numbers.get(chosen)
+                if number is None:
+                    nodes = [self._rules[index][1] for index in chosen]
+                    output = nodes[-1] if nodes and isinstance(nodes[-1], OutputNode) else self.no_match
+                    filters = tuple(node for node in nodes if isinstance(node, FilterNode))
+                    number = len(self._pipelines)
+                    self._pipelines.append(Pipeline(filters, output))
+                    self._numbers[chosen] = number
+        return number
 
     def _single(self) -> Pipeline | None:
         """The pipeline that all tags take, where the patterns leave no choice."""
@@ -98,34 +111,17 @@ class Router:
                     break
                 chosen.append(index)
                 if isinstance(node, OutputNode):
-                    self._only = self._pipeline(tuple(chosen))
+                    self._only = self._pipelines[self._number(tuple(chosen))]
                     break
             self._only_known = True
         return self._only
-
-    def _lookup(self, tags: tuple[str, ...]) -> list[Pipeline]:
-        found = list(map(self._cache.get, tags))
-        if None in found:
-            for index, pipeline in enumerate(found):
-                if pipeline is None:
-                    if len(self._cache) >= _CACHED_TAGS:
-                        self._cache = {}
-                    found[index] = self._cache[tags[index]] = self.find(tags[index])
-        return cast("list[Pipeline]", found)
 
     def _split(self, batch: EventBatch) -> list[tuple[Pipeline, EventBatch]]:
         only = self._only if self._only_known else self._single()
         if only is not None:
             return [(only, batch)]
-        found = self._lookup(batch.tags)
-        order = dict.fromkeys(found)
-        if len(order) == 1:
-            return [(found[0], batch)]
-        pipelines = list(order)
-        numbers = dict(zip(pipelines, range(len(pipelines)), strict=True))
-        return list(
-            zip(pipelines, batch.split(list(map(numbers.__getitem__, found)), len(pipelines)), strict=True)
-        )
+        pipelines = self._pipelines
+        return [(pipelines[number], part) for number, part in self._routes.split(batch, self._resolve)]
 
     def admit(self, batch: EventBatch) -> None:
         """Raises BufferOverflow where `route` would; takes nothing."""

@@ -24,6 +24,7 @@ pub mod partition;
 pub mod pcre;
 pub mod python;
 pub mod regexp;
+pub mod routes;
 pub mod ruby_inspect;
 pub mod ruby_regexp;
 pub mod sample;
@@ -66,6 +67,8 @@ mod _native {
     use crate::partition::Partitioner;
     #[pymodule_export]
     use crate::regexp::{check_regexp, regexp_parser};
+    #[pymodule_export]
+    use crate::routes::TagRoutes;
     #[pymodule_export]
     use crate::sample::Sampler;
     #[pymodule_export]

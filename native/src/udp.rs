@@ -2,7 +2,7 @@
 //!
 //! Coalescing: a batch is worth its overhead when it holds a few hundred events, and nobody waits longer
 //! than [`MAX_LINGER`] for an event. So after the queue is empty the receiver sleeps for as long as the
-//! present rate needs to fill a batch, and at low rates not at all. It never sleeps longer than a quarter
+//! present rate needs to fill a batch, and at low rates not at all. It never sleeps longer than half
 //! of the time in which the kernel's receive buffer could fill at [`FLOOD`] datagrams a second.
 //!
 //! Loss is counted exactly: the kernel's own drop counter of this socket (`SO_MEMINFO`) is read with each
@@ -34,7 +34,7 @@ const MAX_EVENTS: usize = 4096;
 /// Bytes at which a batch is handed on although more are queued.
 const MAX_BYTES: usize = 8 << 20;
 /// Longest time that an event waits for others.
-const MAX_LINGER: Duration = Duration::from_millis(20);
+const MAX_LINGER: Duration = Duration::from_millis(40);
 /// Shortest sleep that is worth its system call.
 const MIN_SLEEP: Duration = Duration::from_micros(100);
 /// Below so many events a second, waiting for more brings none.
@@ -233,7 +233,7 @@ impl Udp {
             draining: false,
             rate: 0.0,
             last: Instant::now(),
-            longest_sleep: Duration::from_secs_f64(room / FLOOD / 4.0).min(MAX_LINGER),
+            longest_sleep: Duration::from_secs_f64(room / FLOOD / 2.0).min(MAX_LINGER),
             drops_seen: 0, // not `drops`: what was dropped since the bind counts
             granted,
             address,
@@ -398,7 +398,7 @@ pub struct UdpReceiver {
 impl UdpReceiver {
     #[new]
     #[pyo3(signature = (
-        ingestor, bind, port, *, message_length_limit, receive_buffer_size = 16 << 20, reuse_port = false
+        ingestor, bind, port, *, message_length_limit, receive_buffer_size = 32 << 20, reuse_port = false
     ))]
     fn new(
         py: Python<'_>,

@@ -5,7 +5,7 @@ that a full buffer refuses; both are counted (`kernel_drop`, `overflow`), so tha
 was sent to the socket. At a stop everything that the kernel has accepted is still emitted.
 
 *Differs from Fluentd*: events without a time of their own get the time at which their batch was received
-(a batch spans at most 20 ms). A receive buffer of 16 MiB is asked for when none is configured. Host names
+(a batch spans at most 40 ms). A receive buffer of 32 MiB is asked for when none is configured. Host names
 of senders are kept for five minutes. A message that was cut at `message_length_limit` is logged.
 """
 

@@ -152,7 +152,7 @@ def test_the_cache_of_tags_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for start in range(0, 100, 5):
         router.route(batch_of(*(f"a.{number}" for number in range(start, start + 5))))
     assert sum(len(batch) for batch in sink.got) == 100
-    assert len(router._cache) <= 10
+    assert len(router._routes) <= 10
 
 
 def test_unmatched_events_are_counted_and_logged_once() -> None:
