@@ -16,6 +16,7 @@ class ChunkKey(Protocol):
     @property
     def timekey(self) -> int | None:
         """Start of the chunk's time slot, seconds since the epoch."""
+
     @property
     def variables(self) -> tuple[tuple[str, str | None], ...]:
         """(record field as written in the chunk keys, its value as text)."""
@@ -27,6 +28,7 @@ class Chunk(Protocol):
     @property
     def id(self) -> bytes:
         """16 bytes, unique, the same over all retries."""
+
     @property
     def key(self) -> ChunkKey: ...
     @property

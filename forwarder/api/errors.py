@@ -20,7 +20,7 @@ class ConfigError(ForwarderError):
         self.param = param
 
 
-class BufferOverflow(ForwarderError):
+class BufferOverflow(ForwarderError):  # noqa: N818 - Fluentd's name for it
     """Downstream is full; nothing of the batch was taken. The input answers in its protocol's way."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from pathlib import Path
@@ -90,12 +91,13 @@ def test_sender_fields_and_tag() -> None:
 )
 def test_who_may_connect(client: str, allowed: bool) -> None:
     with run(config(sections=f"<security>\n<client>\n{client}\n</client>\n</security>")) as driver:
-        with connect(driver) as sender:
+        # who is turned away may see the connection reset before it has sent anything
+        with contextlib.suppress(*([] if allowed else [ConnectionError])), connect(driver) as sender:
             sender.sendall(b"x\n")
             if allowed:
                 driver.wait_for_events(1)
-            else:
-                driver.wait_for(lambda: "anonymous client denied" in driver.log)
+        if not allowed:
+            driver.wait_for(lambda: "anonymous client denied" in driver.log)
         driver.stop()
         assert len(driver.events()) == int(allowed)
 

@@ -77,7 +77,7 @@ impl TimeCache {
         let len = text.len();
         self.recent
             .iter()
-            .find(|known| usize::from(known.len) == len && &known.text[..len] == text)
+            .find(|known| usize::from(known.len) == len && known.text.get(..len) == Some(text))
             .map(|known| known.time_ns)
     }
 

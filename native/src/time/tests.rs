@@ -174,3 +174,9 @@ fn strftime_writes_what_ruby_writes() {
     }
     assert_eq!(out, b"1.000 1.001 2.000 1.000 ");
 }
+
+#[test]
+fn a_text_as_long_as_the_mark_of_an_empty_slot_is_no_cached_text() {
+    let parser = TimeParser::new(&TimeSpec { kind: "string".into(), ..TimeSpec::default() }).unwrap();
+    assert_eq!(parser.parse(&[b'1'; 255], &mut TimeCache::default()), None);
+}
