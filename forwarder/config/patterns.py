@@ -36,9 +36,8 @@ def _word(word: str) -> re.Pattern[str]:
     if word.startswith("/"):
         if len(word) < 2 or not word.endswith("/"):
             raise ConfigError(f"invalid match pattern {word}: a regexp ends with a slash")
-        # As in Fluentd, the anchors stand around the source: of `/a|b/`, `a` is bound at the start only.
         try:
-            return compile_regexp(rf"\A{word[1:-1]}\Z")
+            return compile_regexp(rf"\A(?:{word[1:-1]})\Z")
         except ConfigError as error:
             raise ConfigError(f"invalid match pattern {word}: {error.message}") from error
     return re.compile(rf"\A{_glob(word)}\Z", re.DOTALL)

@@ -42,6 +42,7 @@ _POSIX: Final = {
     "print": r"\x20-\x7e",
     "graph": r"\x21-\x7e",
 }
+_LETTERS: Final = frozenset("imxounse")
 _FLAGS: Final = re.compile(r"\(\?([imx]*)(?:-([imx]+))?([:)])")
 _PROPERTY: Final = re.compile(r"\\[pP]\{(\^?)(\w+)\}")
 
@@ -49,15 +50,27 @@ _PROPERTY: Final = re.compile(r"\\[pP]\{(\^?)(\w+)\}")
 def split_literal(text: str) -> tuple[str, str]:
     """Source and flags of `/source/flags`; text without slashes is all source.
 
+    As in Fluentd `i` and `m` are the flags with an effect, and up to two letters of any kind may stand behind
+    the closing slash.
+
     Raises:
         ConfigError: the closing slash is missing.
     """
     if not text.startswith("/"):
         return text, ""
     end = text.rfind("/")
-    if end == 0 or any(char not in "imxounse" for char in text[end + 1 :]):
+    letters = text[end + 1 :]
+    if end == 0 or (len(letters) > 2 and not _LETTERS.issuperset(letters)):
         raise ConfigError(f"invalid regexp: missing right slash: {text}")
-    return text[1:end], text[end + 1 :]
+    return text[1:end], letters
+
+
+def idle_flags(text: str) -> str:
+    """What is odd about the flags of a regexp literal ("" if nothing): letters without an effect."""
+    idle = "".join(sorted(set(split_literal(text)[1]) - set("im")))
+    if not idle:
+        return ""
+    return f"{text!r}: {idle!r} behind the slash has no effect, as in Fluentd (flags are i and m)"
 
 
 def compile_regexp(text: str) -> re.Pattern[str]:
@@ -69,7 +82,7 @@ def compile_regexp(text: str) -> re.Pattern[str]:
     source, letters = split_literal(text)
     # Ruby's ^ and $ always stand at lines; Ruby's m is Python's s.
     flags = re.MULTILINE
-    for letter, flag in (("i", re.IGNORECASE), ("m", re.DOTALL), ("x", re.VERBOSE)):
+    for letter, flag in (("i", re.IGNORECASE), ("m", re.DOTALL)):
         if letter in letters:
             flags |= flag
     try:
@@ -84,7 +97,7 @@ def compile_regexp(text: str) -> re.Pattern[str]:
 
 def _translate(source: str) -> str:
     out: list[str] = []
-    groups = [0]  # per open group: how many `(?i:` were opened inside for flags that hold to its end
+    groups = [""]  # per open group: what closes the `(?i:`s inside for flags that hold to its end
     at = 0
     while at < len(source):
         char = source[at]
@@ -95,19 +108,19 @@ def _translate(source: str) -> str:
         elif char == "(":
             at = _open(source, at, out, groups)
         elif char == ")":
-            out.append(")" * (groups.pop() + 1) if len(groups) > 1 else ")")
+            out.append(groups.pop() + ")" if len(groups) > 1 else ")")
             at += 1
         else:
             # Python's $ also matches before a final newline only; with MULTILINE it is Ruby's.
             out.append(char)
             at += 1
-    out.append(")" * groups[0])
+    out.append(groups[0])
     return "".join(out)
 
 
-def _open(source: str, at: int, out: list[str], groups: list[int]) -> int:
+def _open(source: str, at: int, out: list[str], groups: list[str]) -> int:
     if source.startswith("(?<", at) and source[at + 3 : at + 4] not in ("=", "!"):
-        groups.append(0)
+        groups.append("")
         out.append("(?P<")
         return at + 3
     if source.startswith("(?#", at):
@@ -117,15 +130,15 @@ def _open(source: str, at: int, out: list[str], groups: list[int]) -> int:
         raise ConfigError("the absent operator (?~ is not supported in a regexp")
     flags = _FLAGS.match(source, at)
     if flags is None:
-        groups.append(0)
+        groups.append("")
         out.append("(")
         return at + 1
     on, off = flags[1].replace("m", "s"), (flags[2] or "").replace("m", "s")
     out.append(f"(?{on}{'-' + off if off else ''}:")
     if flags[3] == ":":
-        groups.append(0)
+        groups.append("")
     else:
-        groups[-1] += 1
+        groups[-1] = ("\n)" if "x" in on else ")") + groups[-1]  # the line end: of a comment before it
     return flags.end()
 
 

@@ -6,15 +6,15 @@ comments are allowed everywhere between the items of a JSON value.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
 from forwarder.api.errors import ConfigError
 from forwarder.config.diagnostics import ConfigSyntaxError, Diagnostics
 from forwarder.config.element import RESERVED, Element, Parameter, Source
 from forwarder.config.embedded import Embedded, SetDefault, SetNil, find_end
+from forwarder.config.ruby_json import compact, loads
 
 _LINE_END: Final = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\Z|[\r\n]))+")
 _SPACING: Final = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)+")
@@ -23,6 +23,7 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9_]+")
 _KEY_END: Final = re.compile(r"[ \t\r\n]")
 _TAG_END: Final = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*(?:\Z|[\r\n]))*>")
 _INCLUDE: Final = re.compile(r"(@include|include)[ \t\r\n]+")
+_JSON_COMMENT: Final = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _ESCAPES: Final = {"r": "\r", "n": "\n", "t": "\t", "f": "\f", "b": "\b", "0": "\0"}
 _PLUGIN_SECTIONS: Final = ("match", "source", "filter", "system")
 _MAX_JSON_DEPTH: Final = 100
@@ -295,6 +296,8 @@ class V1Parser:
             if char == "#":
                 parts.append(self.json_hash_sign(parts, start, in_string=in_string))
                 continue
+            if char == "/" and not in_string and self.skip(_JSON_COMMENT):
+                continue
             self.at += 1
             parts.append(char)
             if in_string:
@@ -333,24 +336,26 @@ class V1Parser:
         return ""
 
     def json_value(self, text: str, start: int, what: str) -> str:
+        dropped: list[str] = []
         try:
-            value = json.loads(text, parse_constant=_no_constant)
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+            value = compact(loads(text, dropped.append))
         except (ValueError, RecursionError) as error:
             detail = getattr(error, "msg", str(error))
-        raise self.error(
-            f"got invalid JSON {what} ({detail}): a value that starts with '{text[0]}' must be JSON", start
-        )
+            raise self.error(
+                f"got invalid JSON {what} ({detail}): a value that starts with '{text[0]}' must be JSON", start
+            ) from error
+        if dropped:
+            self.diagnostics.warning(
+                f"JSON has no escape {dropped[0]}: the back-slash is left out, as in Fluentd",
+                self.source.position(start), hint="a back-slash in a JSON text is written \\\\",
+            )  # fmt: skip
+        return value
 
 
 def _closable(text: str) -> bool:
     """Whether what was read of a JSON value so far would be complete with a closing bracket."""
     try:
-        json.loads(text.rstrip().removesuffix(",") + ("]" if text[0] == "[" else "}"))
+        loads(text.rstrip().removesuffix(",") + ("]" if text[0] == "[" else "}"))
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")

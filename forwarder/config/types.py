@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import Param
-from forwarder.config.regexps import compile_regexp, split_literal
+from forwarder.config.ruby_json import loads
+from forwarder.config.regexps import compile_regexp, idle_flags
 
 _INTEGER: Final = re.compile(r"[ \t]*[+-]?[0-9]+(?:_[0-9]+)*[ \t]*")
 _LEADING_INTEGER: Final = re.compile(r"\s*([+-]?[0-9]+(?:_[0-9]+)*)")
@@ -53,10 +54,9 @@ def convert(param: Param[Any], text: str) -> Converted:
     if kind == "hash":
         return _hash(text, param.of)
     if kind == "regexp":
-        return Converted(compile_regexp(text))
+        return Converted(compile_regexp(text), idle_flags(text))
     if kind == "expression":
-        split_literal(text)
-        return Converted(text)
+        return Converted(text, idle_flags(text))
     return _scalar(kind, text)
 
 
@@ -168,7 +168,7 @@ def _hash(text: str, of: str | None) -> Converted:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"expected JSON or a comma-separated list, but got {text!r}: {error}") from error
 

@@ -91,18 +91,19 @@ impl Extractor {
         let rules = FieldRules::new(options)?;
         let fields = names
             .into_iter()
-            .map(|(name, groups)| {
+            .filter_map(|(name, groups)| {
+                let (first, more) = groups.split_first()?;
                 let mut key = Vec::new();
                 write_str(&mut key, name.as_bytes());
                 let rule = rules.rule(name.as_bytes());
-                let (first, more) = (groups[0], groups[1..].iter().rev().copied().collect());
+                let more = more.iter().rev().copied().collect();
                 let short_key = (key.len() <= KEY_BLOCK).then(|| {
                     let mut block = [0; KEY_BLOCK];
                     block[..key.len()].copy_from_slice(&key);
                     block
                 });
                 let plain = rule.is_plain();
-                Field { name: name.into_bytes(), key, rule, plain, short_key, group: first, more }
+                Some(Field { name: name.into_bytes(), key, rule, plain, short_key, group: *first, more })
             })
             .collect();
         Ok(Extractor { regexp, fields, rules })

@@ -51,10 +51,12 @@ pub struct Translated {
     pub names: Vec<(String, Vec<usize>)>,
 }
 
-/// Source and flags of `/source/flags`; a text without slashes is all source, as in Fluentd.
+/// Source and flags of `/source/flags`; a text without slashes is all source, as in Fluentd: there `i` and
+/// `m` are the flags with an effect, and two letters at most may stand behind the closing slash, whatever
+/// they are.
 ///
 /// # Errors
-/// Where the closing slash is missing or a flag is none of Ruby's.
+/// Where the closing slash is missing.
 pub fn split_literal(literal: &str) -> Result<(&str, Flags), SyntaxError> {
     let mut flags = Flags::default();
     let Some(rest) = literal.strip_prefix('/') else {
@@ -65,15 +67,11 @@ pub fn split_literal(literal: &str) -> Result<(&str, Flags), SyntaxError> {
         position: literal.chars().count().saturating_sub(1),
     };
     let (source, letters) = rest.rsplit_once('/').ok_or_else(missing)?;
-    for letter in letters.chars() {
-        match letter {
-            'i' => flags.ignorecase = true,
-            'm' => flags.multiline = true,
-            'x' => flags.extended = true,
-            'o' | 'n' | 'u' | 's' | 'e' => {}
-            _ => return Err(missing()),
-        }
+    if letters.chars().count() > 2 && !letters.chars().all(|letter| "imxounse".contains(letter)) {
+        return Err(missing());
     }
+    flags.ignorecase = letters.contains('i');
+    flags.multiline = letters.contains('m');
     Ok((source, flags))
 }
 

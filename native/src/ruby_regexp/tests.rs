@@ -148,7 +148,16 @@ fn what_cannot_be_said_is_refused_by_name() {
         assert!(error.message.contains(word), "{source}: {error}");
     }
     assert!(split_literal("/abc").is_err());
-    assert!(split_literal("/abc/q").is_err());
+    assert!(split_literal("/abc/def").is_err());
+    let flags = |literal: &str| {
+        split_literal(literal)
+            .map(|(source, flags)| (source.len(), flags.ignorecase, flags.multiline, flags.extended))
+            .ok()
+    };
+    assert_eq!(flags("/a b/x"), Some((3, false, false, false)), "Fluentd knows no x behind the slash");
+    assert_eq!(flags("/abc/mi"), Some((3, true, true, false)));
+    assert_eq!(flags("/abc/mix"), Some((3, true, true, false)));
+    assert_eq!(flags("/api/v1"), Some((3, false, false, false)));
 }
 
 /// Any source ends in a translation or an error, never in a panic (a small fuzzer without a seed file).
