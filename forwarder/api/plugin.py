@@ -207,6 +207,9 @@ class Output(Plugin):
     always_buffered: ClassVar[bool] = False
     """True: runs buffered even without a `<buffer>` section though it could process directly."""
 
+    flat_buffer: ClassVar[bool] = False
+    """True: parameters of `<buffer>` may stand in the section itself, as before Fluentd 0.14."""
+
     buffer = section(BufferSection, "How events are collected and delivered.")
     secondary: SectionParam[Output | None] = SectionParam(
         "The output that gets what this one cannot deliver; `@type`: as this one.", section=None,

@@ -10,7 +10,7 @@ from forwarder.api.errors import ConfigError
 from forwarder.config.advice import advise
 from forwarder.config.diagnostics import Diagnostic, Diagnostics
 from forwarder.config.element import Element
-from forwarder.config.reader import load
+from forwarder.config.reader import add_include_dir, load
 from forwarder.config.render import render
 from forwarder.config.structure import read_structure
 from forwarder.core.build import build
@@ -57,6 +57,7 @@ def check(path: str, diagnostics: Diagnostics, *, plugin_folders: list[str] | No
     root: Element | None = None
     try:
         root = load(path, diagnostics)
+        add_include_dir(root, diagnostics)
         structure = read_structure(root, diagnostics)
         registry = Registry()
         for folder in plugin_folders or ():

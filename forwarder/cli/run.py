@@ -23,7 +23,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--log-format", choices=("text", "json"), help="layout of a log line")
     add("--dry-run", action="store_true", help="check the configuration as far as possible, and end")
     add("--without-source", action="store_true", help="start without the sources")
+    add("--strict-config-value", action="store_true", help="doubtful numbers are errors")
+    add("--config-file-type", choices=("guess", "yaml", "yml"), default="guess",
+        help="yaml: the configuration is YAML whatever its file is called")  # fmt: skip
+    add("--emit-error-log-interval", type=float, metavar="SECONDS",
+        help="pause between two summaries of what may happen for every event (default 10)")  # fmt: skip
+    add("--suppress-repeated-stacktrace", type=_yes, nargs="?", const=True, metavar="BOOL",
+        help="do not log the same stack trace again (default)")  # fmt: skip
+    add("--umask", type=_octal, metavar="MODE", help="umask of the process, octal")
+    add("--user", help="run as this user")
+    add("--group", help="run as this group")
     add("--stop-timeout", type=float, default=None, metavar="SECONDS", help="longest stop (default 10)")
+    add("--workers", type=int, choices=(1,), help="accepted with 1: there is one process")
+    for name in ("--use-v1-config", "--enable-input-metrics", "--disable-input-metrics",
+                 "--disable-shared-socket"):  # fmt: skip
+        add(name, action="store_true", help="accepted, no effect")
     add("--no-supervisor", action="store_true", help="accepted: there is one process anyway")
     add("--under-supervisor", action="store_true", help=argparse.SUPPRESS)
     add("--suppress-config-dump", action="store_true", help="accepted: the configuration is never logged")
@@ -43,7 +57,24 @@ def run(args: argparse.Namespace) -> int:
         log_json=None if args.log_format is None else args.log_format == "json",
         dry_run=args.dry_run,
         without_source=args.without_source,
+        strict=args.strict_config_value,
+        yaml=args.config_file_type != "guess",
+        repeat_seconds=args.emit_error_log_interval,
+        traces_once=args.suppress_repeated_stacktrace,
+        umask=args.umask,
+        user=args.user,
+        group=args.group,
     )
     if args.stop_timeout is not None:
         options = options._replace(stop_seconds=args.stop_timeout)
     return serve(options)
+
+
+def _octal(text: str) -> int:
+    return int(text, 8)
+
+
+def _yes(text: str) -> bool:
+    if text not in ("true", "yes", "false", "no"):
+        raise ValueError(text)
+    return text in ("true", "yes")

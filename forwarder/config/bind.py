@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import REQUIRED, Param, Section, SectionParam, declarations
-from forwarder.api.plugin import Plugin
+from forwarder.api.plugin import Output, Plugin
 from forwarder.config.compat import convert_flat
 from forwarder.config.diagnostics import Diagnostics, nearest
 from forwarder.config.element import OLD_RESERVED, RESERVED, Element, Parameter
@@ -102,7 +102,11 @@ class _Binder:
 
     def convert_flat(self) -> None:
         try:
-            moved = convert_flat(self.element, self.declared)
+            moved = convert_flat(
+                self.element,
+                self.declared,
+                buffer=isinstance(self.target, Output) and self.target.flat_buffer,
+            )
         except ConfigError as error:
             self.error(error.message, self.element.params.get(error.param or ""), error.param)
             return

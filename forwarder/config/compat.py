@@ -1,8 +1,9 @@
 """Flat parameters of Fluentd before v0.14, moved into the sections that took their place.
 
 `format json` of an input becomes `<parse>`, of an output `<format>`; `flush_interval 5s` becomes
-`<buffer>`; `include_time_key true` becomes `<inject>`. As in Fluentd, this happens only where the section
-is absent, and only for plugins that have this section.
+`<buffer>`; `include_time_key true` becomes `<inject>`. As in Fluentd, this happens where the section is
+absent and one of its old names is there, only for plugins that have this section, and for `<buffer>` only
+where the output says so (`Output.flat_buffer`). One name can go into several sections.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ _PARSE: Final = {
 }  # fmt: skip
 _FORMAT: Final = {
     "format": "@type",
+    "time_as_epoch": "",
     **{
         name: name
         for name in (
@@ -70,21 +72,14 @@ _INJECT: Final = {
     "localtime": "",
     "utc": "",
 }
-_TRIGGERS: Final = {
-    # Fluentd makes the section for any of its names; for these it would only ever be meant.
-    "parse": ("format", "types"),
-    "format": ("format",),
-    "buffer": tuple(name for name in _BUFFER if name != "timezone"),
-    "inject": ("include_time_key", "include_tag_key", "time_as_epoch"),
-}
 _TABLES: Final = {"parse": _PARSE, "format": _FORMAT, "buffer": _BUFFER, "inject": _INJECT}
 _TIMEKEYS: Final = (("%S", "1"), ("%M", "60"), ("%H", "3600"), ("%d", "86400"))
 
 
 def convert_flat(
-    element: Element, declared: dict[str, Param[Any] | SectionParam[Any]]
+    element: Element, declared: dict[str, Param[Any] | SectionParam[Any]], *, buffer: bool
 ) -> list[tuple[str, list[str]]]:
-    """Adds the sections that flat parameters stand for.
+    """Adds the sections that flat parameters stand for; `buffer`: `<buffer>` too.
 
     Returns:
         (section, names of the parameters that went into it), for warnings.
@@ -98,13 +93,16 @@ def convert_flat(
         for name, value in declared.items()
         if isinstance(value, SectionParam)
     }
-    for section, triggers in _TRIGGERS.items():
-        if section not in sections or element.children(section):
+    for section, table in _TABLES.items():
+        if section not in sections or element.children(section) or (section == "buffer" and not buffer):
             continue
-        if not any(name in element.params and name not in declared for name in triggers):
+        moved = [
+            name
+            for name in table
+            if name in element.params and (name not in declared or name == "time_slice_format")
+        ]
+        if not moved or moved == ["time_as_epoch"]:
             continue
-        table = _TABLES[section]
-        moved = [name for name in table if name in element.params and name not in declared]
         new = Element(section, "", element.params[moved[0]].position)
         for name in moved:
             found = element.params[name]
@@ -122,6 +120,9 @@ def _derive(section: str, element: Element, new: Element, declared: SectionParam
         _derive_parse(element, new)
     elif section == "buffer":
         _derive_buffer(element, new, declared)
+    elif section == "format":
+        if _yes(element, "time_as_epoch"):
+            _set(new, element.params["time_as_epoch"], "time_type", "unixtime")
     elif section == "inject":
         if _yes(element, "include_time_key"):
             _default(new, element.params["include_time_key"], "time_key", "time")

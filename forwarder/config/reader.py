@@ -1,4 +1,4 @@
-"""Reading configuration files: `load`, `parse_text`, and `@include`."""
+"""Reading configuration files: `load`, `parse_text`, `add_include_dir`, and `@include`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _BACKUP: Final = re.compile(r"[._](?:bak|old|backup|orig|prev|conf|tmp|temp|debug|wip)\.conf$")
 _BRACES: Final = re.compile(r"\{([^{}]*)\}")
 _MAX_GLOBS: Final = 1000
+_SUFFIXES: Final = (".conf", ".yaml", ".yml")
 
 
 def load(
@@ -26,21 +27,23 @@ def load(
     *,
     env: Mapping[str, str] | None = None,
     worker_id: int = 0,
+    yaml: bool = False,
 ) -> Element:
     """Reads a configuration file and all that it includes; `.yaml` and `.yml` are YAML.
 
     Args:
         path: the file. diagnostics: takes the warnings. env: for embedded code, default `os.environ`.
+        yaml: it is YAML whatever its name is.
 
     Raises:
         ConfigError: no such file, or (ConfigSyntaxError, with a position) no configuration.
     """
-    return parse_text(read_text(path), path, diagnostics, env=env, worker_id=worker_id)
+    return parse_text(read_text(path), path, diagnostics, env=env, worker_id=worker_id, yaml=yaml)
 
 
 def parse_text(
     text: str, path: str = "<text>", diagnostics: Diagnostics | None = None, *,
-    env: Mapping[str, str] | None = None, worker_id: int = 0,
+    env: Mapping[str, str] | None = None, worker_id: int = 0, yaml: bool = False,
 ) -> Element:  # fmt: skip
     """Reads a configuration from `text`; includes are relative to the folder of `path`.
 
@@ -51,11 +54,31 @@ def parse_text(
     source = Source(path, text)
     root = Element("ROOT", "", source.position(0))
     chain = (os.path.realpath(path),)
-    if path.endswith((".yaml", ".yml")):
+    if yaml or path.endswith((".yaml", ".yml")):
         reader.read_yaml(source, root, chain)
     else:
         reader.read(source, root, chain)
     return root
+
+
+def add_include_dir(root: Element, diagnostics: Diagnostics | None = None) -> None:
+    """Adds what the files in `<system> config_include_dir` say, those in its folders too.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    section = next(iter(root.children("system")), None)
+    folder = None if section is None else section.get("config_include_dir")
+    if folder is None:
+        folder = os.environ.get("FLUENT_CONF_INCLUDE_DIR", "/etc/fluent/conf.d")
+    if not folder:
+        return
+    known = {os.path.realpath(element.file) for element in root.walk()}
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "**", "*"), recursive=True)):
+        if path.endswith(_SUFFIXES) and os.path.isfile(path) and os.path.realpath(path) not in known:
+            added = load(path, diagnostics)
+            root.params.update(added.params)
+            root.elements.extend(added.elements)
 
 
 def read_text(path: str) -> str:
@@ -166,4 +189,4 @@ def _expand(pattern: str) -> list[str]:
     return done + todo
 
 
-__all__ = ["ConfigSyntaxError", "load", "parse_text", "read_text"]
+__all__ = ["ConfigSyntaxError", "add_include_dir", "load", "parse_text", "read_text"]

@@ -342,7 +342,8 @@ class V1Parser:
         except (ValueError, RecursionError) as error:
             detail = getattr(error, "msg", str(error))
             raise self.error(
-                f"got invalid JSON {what} ({detail}): a value that starts with '{text[0]}' must be JSON", start
+                f"got invalid JSON {what} ({detail}): a value that starts with '{text[0]}' must be JSON",
+                start,
             ) from error
         if dropped:
             self.diagnostics.warning(

@@ -21,6 +21,7 @@ from forwarder.config.element import Element
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 _WORKERS = "several workers are not implemented yet; one process does the work"
 _RPC = "the RPC endpoint is not implemented; use signals"
+_SIZES = "sizes of events are not counted yet"
 _COUNTER = "the counter server is not implemented"
 _SOURCE_ONLY = "source-only mode is not implemented"
 
@@ -35,7 +36,9 @@ class SystemLog(Section):
         "daily, weekly, monthly, or how many files are kept.", None, unsupported="let logrotate do it"
     )
     rotate_size = size("File size that starts a new file.", None, unsupported="let logrotate do it")
-    forced_stacktrace_level = enum("Level of stack traces.", ("none", *LOG_LEVELS), "none")
+    forced_stacktrace_level = enum(
+        "Level at which stack traces are logged; none: debug.", ("none", *LOG_LEVELS), "none"
+    )
 
 
 class CounterServer(Section):
@@ -90,29 +93,39 @@ class SystemConfig(Section):
     )
     root_dir = string("Folder for what plugins keep.", None)
     log_level = enum("Lowest level that is logged.", LOG_LEVELS, "info")
-    suppress_repeated_stacktrace = boolean("Log the same stack trace once. Always so.", None)
-    ignore_repeated_log_interval = duration("Seconds in which the same message is logged once.", None)
-    ignore_same_log_interval = duration("Seconds in which an equal message is logged once.", None)
-    emit_error_log_interval = duration("Seconds between two messages about errors of emit.", None)
-    suppress_config_dump = boolean("Do not log the configuration at the start.", None)
-    log_event_verbose = boolean("More detail in the log's own events. Does nothing.", None)
+    suppress_repeated_stacktrace = boolean(
+        "Do not log a stack trace again that equals the last one; not set: so.", None
+    )
+    ignore_repeated_log_interval = duration("For how long a line that equals the last one is left out.", None)
+    ignore_same_log_interval = duration("For how long a line is left out that was logged already.", None)
+    emit_error_log_interval = duration(
+        "Seconds between two summaries of what may happen for every event; not set: 10.", None
+    )
+    suppress_config_dump = boolean("Do not log the configuration at the start. It never is.", None)
+    log_event_verbose = boolean(
+        "Own log lines of the stop become events too.",
+        None,
+        unsupported="log lines of the stop are no events",
+    )
     without_source = boolean("Start without the sources.", None)
     with_source_only = boolean("Start the sources only.", None, unsupported=_SOURCE_ONLY)
     rpc_endpoint = string("Address of the RPC server.", None, unsupported=_RPC)
     enable_get_dump = boolean("RPC: dump of the configuration.", None, unsupported=_RPC)
-    process_name = string("Name of the process in `ps`.", None)
+    process_name = string("Name of the process (`ps -o comm`): its first 15 bytes.", None)
     strict_config_value = boolean("Doubtful numbers are errors.", None)
     enable_msgpack_time_support = boolean("Time objects in MessagePack. Does nothing.", None)
     disable_shared_socket = boolean(
         "Do not share sockets between workers. Does nothing with one process.", None
     )
-    enable_input_metrics = boolean("Count events of inputs. Always so.", True)
-    enable_size_metrics = boolean("Count bytes of events.", None)
+    enable_input_metrics = boolean("Count events of inputs. They always are: false has no effect.", True)
+    enable_size_metrics = boolean("Count bytes of events.", None, unsupported=_SIZES)
     enable_jit = boolean("Ruby's JIT. Does nothing.", False)
     file_permission = string("Mode of files, octal.", None)
     dir_permission = string("Mode of folders, octal.", None)
     config_include_dir = string(
-        "Folder of configurations that are always included.", None, unsupported="use @include"
+        "Folder of configurations that are always added; empty: none; not set: FLUENT_CONF_INCLUDE_DIR or "
+        "/etc/fluent/conf.d.",
+        None,
     )
     umask = string("The process's umask, octal.", None)
     log = section(SystemLog, "The process's own log.")

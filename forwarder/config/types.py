@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import Param
-from forwarder.config.ruby_json import loads
 from forwarder.config.regexps import compile_regexp, idle_flags
+from forwarder.config.ruby_json import loads
 
 _INTEGER: Final = re.compile(r"[ \t]*[+-]?[0-9]+(?:_[0-9]+)*[ \t]*")
 _LEADING_INTEGER: Final = re.compile(r"\s*([+-]?[0-9]+(?:_[0-9]+)*)")

@@ -8,16 +8,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from forwarder.api.errors import ConfigError
 from forwarder.config.diagnostics import Diagnostics
-from forwarder.config.reader import load, parse_text
+from forwarder.config.reader import add_include_dir, load, parse_text
 from forwarder.config.structure import read_structure
 from forwarder.core.build import build
 from forwarder.core.engine import STOP_SECONDS, Engine
 from forwarder.core.registry import Registry
-from forwarder.telemetry.log import LEVELS, Log
+from forwarder.telemetry.log import LEVELS, REPEAT_SECONDS, Log
 
 if TYPE_CHECKING:
     from forwarder.config.element import Element
@@ -36,6 +37,16 @@ class Options(NamedTuple):
     log_json: bool | None = None
     dry_run: bool = False
     without_source: bool = False
+    strict: bool = False
+    """Doubtful numbers are errors."""
+    yaml: bool = False
+    """The configuration is YAML whatever its file is called."""
+    repeat_seconds: float | None = None
+    """How often what may happen for every event is summarised in the log."""
+    traces_once: bool | None = None
+    umask: int | None = None
+    user: str | None = None
+    group: str | None = None
     stop_seconds: float = STOP_SECONDS
 
 
@@ -45,9 +56,10 @@ def run(options: Options) -> int:
     Returns:
         The exit status: 0 after a graceful stop, 1 for a configuration that cannot run.
     """
-    diagnostics = Diagnostics()
+    diagnostics = Diagnostics(strict=options.strict)
     try:
         root = _read(options, diagnostics)
+        add_include_dir(root, diagnostics)
         structure = read_structure(root, diagnostics)
         log = _log(options, structure.system)
         registry = Registry()
@@ -67,16 +79,23 @@ def run(options: Options) -> int:
     if options.dry_run:
         log.main.info("finished dry run: the configuration is fine", path=options.config)
         return 0
-    umask = structure.system.mode("umask")
+    if structure.system.process_name:
+        _name_process(structure.system.process_name)
+    umask = structure.system.mode("umask") if options.umask is None else options.umask
     if umask is not None:
         os.umask(umask)
+    try:
+        _change_user(options.user, options.group)
+    except (KeyError, OSError) as error:
+        print(f"error: cannot change user or group: {error}", file=sys.stderr)
+        return 1
     return _serve(engine, log, options)
 
 
 def _read(options: Options, diagnostics: Diagnostics) -> Element:
     if options.inline is None:
-        return load(options.config, diagnostics)
-    root = load(options.config, diagnostics) if options.config != os.devnull else None
+        return load(options.config, diagnostics, yaml=options.yaml)
+    root = load(options.config, diagnostics, yaml=options.yaml) if options.config != os.devnull else None
     inline = parse_text(options.inline, "inline_config", diagnostics)
     if root is None:
         return inline
@@ -90,11 +109,49 @@ def _log(options: Options, system: SystemConfig) -> Log:
     stream: TextIO | None = None
     if path is not None and path != "-":
         try:
+            if os.path.dirname(path):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
             stream = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - open until the end
         except OSError as error:
             raise ConfigError(f"cannot open log file {path}: {error.strerror or error}") from error
     json = system.log.format == "json" if options.log_json is None else options.log_json
-    return Log(stream, level=options.log_level or system.log_level, json=json)
+    interval = system.emit_error_log_interval if options.repeat_seconds is None else options.repeat_seconds
+    once = system.suppress_repeated_stacktrace if options.traces_once is None else options.traces_once
+    forced = system.log.forced_stacktrace_level
+    return Log(
+        stream,
+        level=options.log_level or system.log_level,
+        json=json,
+        time_format=system.log.time_format,
+        repeat_seconds=REPEAT_SECONDS if interval is None else interval,
+        ignore_repeated_seconds=system.ignore_repeated_log_interval,
+        ignore_same_seconds=system.ignore_same_log_interval,
+        trace_level=None if forced == "none" else forced,
+        traces_once=once is not False,
+    )
+
+
+def _change_user(user: str | None, group: str | None) -> None:
+    """Gives up privileges, before any socket or file of a plugin is opened, as in Fluentd."""
+    if user is None and group is None:
+        return
+    import grp  # noqa: PLC0415 - rarely asked for
+    import pwd  # noqa: PLC0415
+
+    entry = None if user is None else pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+    if group is not None:
+        os.setgid(int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid)
+    elif entry is not None:
+        os.setgid(entry.pw_gid)
+    if entry is not None:
+        os.initgroups(entry.pw_name, os.getgid())
+        os.setuid(entry.pw_uid)
+
+
+def _name_process(name: str) -> None:
+    """Sets what `ps -o comm` shows. The kernel keeps 15 bytes."""
+    with suppress(OSError), open("/proc/self/comm", "w", encoding="utf-8") as file:
+        file.write(name)
 
 
 def _serve(engine: Engine, log: Log, options: Options) -> int:

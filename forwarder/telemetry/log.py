@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections import deque
@@ -24,6 +25,11 @@ _NAMES: Final = {number: name for name, number in LEVELS.items()}
 _LONGEST_VALUE: Final = 2000
 _LONGEST_EVENT_QUEUE: Final = 1000
 _MOST_REPEATED: Final = 1000
+REPEAT_SECONDS: Final = 10.0
+"""How often what may happen for every event is summarised."""
+_FRACTION: Final = re.compile(r"%%|%(\d*)([NL])")
+TIME_FORMAT: Final = "%Y-%m-%d %H:%M:%S %z"
+"""How a line's time is written where `<log> time_format` says nothing."""
 
 
 def level_name(number: int) -> str:
@@ -36,9 +42,17 @@ def level_name(number: int) -> str:
 class PluginLog(logging.LoggerAdapter[logging.Logger]):
     """A logger that adds the plugin's id; keyword arguments become fields of the line."""
 
-    def __init__(self, logger: logging.Logger, plugin_id: str | None) -> None:
+    def __init__(self, logger: logging.Logger, plugin_id: str | None, trace_level: int | None = None) -> None:
+        """`trace_level`: level of all lines with a stack trace (`forced_stacktrace_level`)."""
         super().__init__(logger, {})
         self._id = plugin_id
+        self._trace_level = trace_level
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Logs; a line with a stack trace at the level that is forced on those."""
+        if self._trace_level is not None and kwargs.get("exc_info"):
+            level = self._trace_level
+        super().log(level, msg, *args, **kwargs)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         known: dict[str, Any] = {}
@@ -69,10 +83,40 @@ def _value(value: object) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-class _Lines(logging.Formatter):
+class _Layout(logging.Formatter):
+    """What both layouts have in common. `once`: a stack trace that is the last one's again is left out."""
+
+    def __init__(self, time_format: str, *, once: bool) -> None:
+        super().__init__()
+        self._time_format = time_format
+        self._once = once
+        self._last_trace = ""
+
+    def stamp(self, created: float) -> str:
+        """The time as text; `%N`, `%L`, `%3N` and the like as in Ruby."""
+
+        def fraction(found: re.Match[str]) -> str:
+            if found[0] == "%%":
+                return found[0]
+            digits = int(found[1][:2] or (9 if found[2] == "N" else 3))
+            return f"{int(created % 1 * 1e9):09}".ljust(digits, "0")[:digits]
+
+        return time.strftime(_FRACTION.sub(fraction, self._time_format), time.localtime(created))
+
+    def trace(self, record: logging.LogRecord) -> str:
+        """The stack trace of a line, empty where it has none."""
+        if not record.exc_info:
+            return ""
+        text = self.formatException(record.exc_info)
+        if self._once and text == self._last_trace:
+            return "suppressed same stacktrace"
+        self._last_trace = text
+        return text
+
+
+class _Lines(_Layout):
     def format(self, record: logging.LogRecord) -> str:
-        moment = time.localtime(record.created)
-        text = f"{time.strftime('%Y-%m-%d %H:%M:%S %z', moment)} [{level_name(record.levelno)}]: "
+        text = f"{self.stamp(record.created)} [{level_name(record.levelno)}]: "
         plugin_id = getattr(record, "plugin_id", None)
         if plugin_id:
             text += f"#{plugin_id} "
@@ -80,18 +124,17 @@ class _Lines(logging.Formatter):
         text += record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
         for name, value in getattr(record, "fields", {}).items():
             text += f" {name}={_value(value)}"
-        if record.exc_info:
-            text += "\n  " + self.formatException(record.exc_info).replace("\n", "\n  ")
+        if trace := self.trace(record):
+            text += "\n  " + trace.replace("\n", "\n  ")
         return text
 
 
-class _Json(logging.Formatter):
+class _Json(_Layout):
     def format(self, record: logging.LogRecord) -> str:
         import json  # noqa: PLC0415 - only with --log-format json
 
-        moment = time.localtime(record.created)
         entry: dict[str, object] = {
-            "time": time.strftime("%Y-%m-%d %H:%M:%S %z", moment),
+            "time": self.stamp(record.created),
             "level": level_name(record.levelno),
         }
         plugin_id = getattr(record, "plugin_id", None)
@@ -100,13 +143,37 @@ class _Json(logging.Formatter):
         entry["message"] = record.getMessage()
         for name, value in getattr(record, "fields", {}).items():
             entry.setdefault(name, value if isinstance(value, int | float | bool | None) else _text(value))
-        if record.exc_info:
-            entry["backtrace"] = self.formatException(record.exc_info)
+        if trace := self.trace(record):
+            entry["backtrace"] = trace
         return json.dumps(entry, ensure_ascii=False)
 
 
 def _text(value: object) -> str:
     return f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value)
+
+
+class _Ignore(logging.Filter):
+    """Leaves out lines that were logged already, less than `seconds` ago: the last one, or any."""
+
+    def __init__(self, seconds: float, *, last_only: bool, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._last_only = last_only
+        self._clock = clock
+        self._logged: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = f"{record.getMessage()} {getattr(record, 'fields', None)}"
+        now = self._clock()
+        if now - self._logged.get(message, float("-inf")) <= self._seconds:
+            return False
+        if self._last_only:
+            self._logged = {message: now}
+        else:
+            if len(self._logged) >= _MOST_REPEATED:
+                self._logged = {each: at for each, at in self._logged.items() if now - at <= self._seconds}
+            self._logged[message] = now
+        return True
 
 
 class EventTap(logging.Handler):
@@ -172,11 +239,27 @@ class Log:
 
     def __init__(
         self, stream: _Sink | TextIO | None = None, *, level: str = "info", json: bool = False,
-        repeat_seconds: float = 10.0, clock: Callable[[], float] = time.monotonic,
+        time_format: str = TIME_FORMAT, repeat_seconds: float = REPEAT_SECONDS,
+        ignore_repeated_seconds: float | None = None, ignore_same_seconds: float | None = None,
+        trace_level: str | None = None, traces_once: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
+        """
+        Args:
+            repeat_seconds: how often `log_repeated` writes a summary. ignore_repeated_seconds,
+            ignore_same_seconds: for how long a line that equals the last one (any one) is left out.
+            trace_level: level of lines with a stack trace, instead of their own. traces_once: a stack trace
+            that equals the last one is not written again.
+        """
         self._level = LEVELS[level]
+        self._trace_level = LEVELS[trace_level] if trace_level else None
         self._handler: logging.Handler = logging.StreamHandler(stream or sys.stderr)
-        self._handler.setFormatter(_Json() if json else _Lines())
+        self._handler.setFormatter((_Json if json else _Lines)(time_format, once=traces_once))
+        self._filters = [
+            _Ignore(seconds, last_only=last_only, clock=clock)
+            for seconds, last_only in ((ignore_repeated_seconds, True), (ignore_same_seconds, False))
+            if seconds
+        ]
         self._loggers: list[logging.Logger] = []
         self._tap: EventTap | None = None
         self.repeats = Repeats(repeat_seconds, clock)
@@ -188,10 +271,12 @@ class Log:
         # not from logging.getLogger: that would keep loggers of engines that are gone
         logger = logging.Logger(plugin_id or "forwarder", LEVELS[level] if level else self._level)
         logger.addHandler(self._handler)
+        for each in self._filters:
+            logger.addFilter(each)
         if self._tap is not None:
             logger.addHandler(self._tap)
         self._loggers.append(logger)
-        return PluginLog(logger, plugin_id)
+        return PluginLog(logger, plugin_id, self._trace_level)
 
     def tap(self, tap: EventTap | None) -> None:
         """Sets, or with None removes, the way that turns lines into events."""

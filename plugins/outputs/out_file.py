@@ -48,12 +48,16 @@ class FileOutput(Output):
     append = boolean("Append to the file of that name; false: a new file per chunk.", False)
     compress = enum("Compression of the files: one member (gzip) or frame (zstd) per chunk.",
                     ("text", "gz", "gzip", "zstd"), "text")  # fmt: skip
+    time_slice_format = string(
+        "Old form of timekey: the time slot in the file's name, as fine as its directives.", None
+    )
     recompress = boolean("No effect: chunks are never compressed in the buffer.", False)
     symlink_path = string("A symbolic link to the newest file.", None)
     symlink_path_use_relative = boolean("The link's target is relative to the link's folder.", False)
     format = formatter_section("How an event is written.", default="out_file")
     inject = optional_section(Inject, "Fields to add.")
 
+    flat_buffer: ClassVar[bool] = True
     buffer_defaults: ClassVar[Mapping[str, Any]] = {"chunk_keys": ["time"], "timekey": 86400}
 
     def configure(self) -> None:
@@ -68,6 +72,7 @@ class FileOutput(Output):
             append=self.append,
             suffix=(self.path_suffix if self.add_path_suffix else "") + _SUFFIXES[method],
             star_suffix=_SUFFIXES[method],
+            slot=self.time_slice_format,
         )
         if keys != self.buffer.keys():
             # As <secondary> this output need not tell apart what the primary's other chunk keys do.
@@ -130,13 +135,14 @@ class FileOutput(Output):
 
 
 def path_template(
-    path: str, timekey: int | None, *, append: bool, suffix: str, star_suffix: str
+    path: str, timekey: int | None, *, append: bool, suffix: str, star_suffix: str, slot: str | None = None
 ) -> str:  # fmt: skip
     """`path` with the directives of the time slot, the place of the number, and the suffix.
 
     Args:
         timekey: length of a time slot in seconds; None: time is no chunk key.
         suffix: behind a path without `*`. star_suffix: behind one with `*`.
+        slot: `time_slice_format`, instead of the directives that timekey asks for.
 
     Raises:
         ConfigError: `*` without time slots, or a path with some of the slot's directives and not all.
@@ -146,7 +152,9 @@ def path_template(
     if "*" in path:
         if timekey is None:
             raise ConfigError("path including '*' must be used with buffer chunk key 'time'", param="path")
-        return path.replace("*", "".join(directives) + index) + star_suffix
+        return path.replace("*", (slot or "".join(directives)) + index) + star_suffix
+    if slot and directives:
+        return f"{path}.{slot}{index}{suffix}"
     present = [directive for directive in directives if directive in path]
     if present and len(present) < len(directives):
         missing = ", ".join(directive for directive in directives if directive not in present)

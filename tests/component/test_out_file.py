@@ -43,6 +43,14 @@ def test_names_are_fluentds(path: str, timekey: int | None, append: bool, expect
     assert path_template(path, timekey, append=append, suffix=".log", star_suffix="") == expected
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"), [("/d/x", "/d/x.%Y_%m_%d_**.log"), ("/d/%Y.*", "/d/%Y.%Y_%m_%d_**")]
+)
+def test_time_slice_format_shapes_the_name(path: str, expected: str) -> None:
+    found = path_template(path, 86400, append=False, suffix=".log", star_suffix="", slot="%Y_%m_%d")
+    assert found == expected
+
+
 @pytest.mark.parametrize(("path", "timekey", "words"), [("/x.*", None, "'\\*'"), ("/x.%Y", 86400, "%m, %d")])
 def test_paths_that_do_not_fit_the_time_slots(path: str, timekey: int | None, words: str) -> None:
     with pytest.raises(ConfigError, match=words):

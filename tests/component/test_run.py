@@ -185,3 +185,48 @@ def test_idle_memory_is_small(conf: Path) -> None:
     assert process.finish(signal.SIGTERM)[0] == 0
     assert resident < 25 * 1024
     assert os.path.exists(conf.parent / "out")
+
+
+def test_system_section_and_flags_of_the_process(conf: Path) -> None:
+    included = conf.parent / "conf.d" / "deeper"
+    included.mkdir(parents=True)
+    (included / "a.conf").write_text("<source>\n@type once\n@id added\n</source>\n")
+    conf.write_text(
+        f"<system>\nprocess_name logs\nconfig_include_dir {conf.parent}/conf.d\n<log>\n"
+        f"path {conf.parent}/log/own.log\ntime_format T%Y\n</log>\n</system>\n" + conf.read_text()
+    )
+    os.rename(conf, conf.parent / "plain")
+    process = Process("-c", str(conf.parent / "plain"), "-p", str(conf.parent), "--umask", "077")
+    log = conf.parent / "log" / "own.log"
+    deadline = time.monotonic() + 10
+    while not (log.exists() and "now running" in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert Path(f"/proc/{process.process.pid}/comm").read_text() == "logs\n"
+    assert process.finish(signal.SIGTERM)[0] == 0
+    assert log.read_text().startswith("T20")
+    assert (conf.parent / "out").read_text() == "{'i': 1}\n" * 2
+    assert (conf.parent / "out").stat().st_mode & 0o777 == 0o600
+
+
+def test_yaml_by_flag(conf: Path) -> None:
+    conf.write_text("config:\n- source:\n    $type: once\n- match:\n    $type: 'null'\n")
+    options = ("-c", str(conf), "-p", str(conf.parent), "--dry-run")
+    assert "at top level is not used" in Process(*options).finish()[1]
+    status, log = Process(*options, "--config-file-type", "yaml").finish()
+    assert (status, "not used" in log) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "mention"),
+    [
+        (("--user", "no-such-user"), "no-such-user"),
+        (("--strict-config-value",), "flush_interval"),
+        (("--workers", "2"), "--workers"),
+    ],
+)
+def test_flags_that_cannot_be_followed(conf: Path, options: tuple[str, ...], mention: str) -> None:
+    conf.write_text(conf.read_text().replace("1h", "soon"))
+    status, log = Process("-c", str(conf), "-p", str(conf.parent), *options).finish()
+    assert status != 0
+    assert mention in log
+    assert "Traceback" not in log

@@ -85,6 +85,7 @@ class StoreOutput(Output):
 
 
 class PathOutput(Output):
+    flat_buffer = True
     path = string("Path.", "x")
 
 
@@ -266,6 +267,19 @@ def test_old_flat_buffer_parameters() -> None:
     diagnostics = Diagnostics()
     bound(PathOutput, "time_slice_format %Y\nutc\nlocaltime", diagnostics)
     assert "time_slice_format" in diagnostics.render()
+
+
+def test_any_old_name_makes_the_section() -> None:
+    diagnostics = Diagnostics()
+    plugin = bound(LineInput, "tag t\nmessage_key m", diagnostics)
+    assert plugin.parse.message_key == "m"
+    assert [item.severity for item in diagnostics.items] == ["note"]
+
+
+def test_buffer_parameters_count_only_where_the_output_takes_them() -> None:
+    assert "'flush_interval' in <source> is not used" in findings(
+        "path p\nflush_interval 5s\n<store>\n@type path\n</store>", StoreOutput
+    )
 
 
 SECRETS = (

@@ -201,6 +201,7 @@ def test_a_rendered_finding_points_at_the_column() -> None:
         ("a b.*", ["a", "b.c"], ["c"]),
         ("/a.+/", ["ab", "a.b"], ["a", "bab"]),
         ("/(?<x>a|b)/", ["a", "b"], ["c", "ab"]),
+        ("/a|b/", ["a", "b"], ["ax", "xb"]),
         ("a-b_c", ["a-b_c"], ["a"]),
         (r"a\*", ["a*"], ["ab"]),
         ("{a,b", ["a", "b"], ["c"]),

@@ -102,3 +102,47 @@ def test_repeated_lines_below_the_level_cost_nothing() -> None:
     log.repeats.log(log.main, "x", 1, "warn", {})
     log.repeats.close()
     assert out.getvalue() == ""
+
+
+def test_time_format() -> None:
+    out = io.StringIO()
+    Log(out, time_format="%Y|%L|%6N|%%N").main.info("x")
+    assert re.match(r"\d{4}\|\d{3}\|\d{6}\|%N \[info\]: x\n", out.getvalue())
+
+
+def test_equal_lines_are_left_out_for_a_while() -> None:
+    def lines(**options: float) -> str:
+        out, clock = io.StringIO(), Clock()
+        log = Log(out, clock=clock, **options).main  # type: ignore[arg-type]
+        for message in ("a", "a", "b", "a"):
+            log.info(message, n=1)
+        clock.now += 6
+        log.info("a", n=1)
+        log.info("a", n=2)
+        return "".join(re.findall(r": (\w) n=", out.getvalue()))
+
+    assert lines() == "aabaaa"
+    assert lines(ignore_repeated_seconds=5.0) == "abaaa"
+    assert lines(ignore_same_seconds=5.0) == "abaa"
+
+
+@pytest.mark.parametrize(
+    ("once", "full", "short"), [(True, 1, 1), (False, 2, 0)], ids=["suppressed", "all of them"]
+)
+def test_a_stack_trace_that_repeats(once: bool, full: int, short: int) -> None:
+    out = io.StringIO()
+    log = Log(out, traces_once=once, trace_level="warn").main
+    for _ in range(2):
+        try:
+            raise ValueError("v")
+        except ValueError as error:
+            log.debug("bad", exc_info=error)
+    assert out.getvalue().count("[warn]: bad") == 2
+    assert out.getvalue().count("ValueError: v") == full
+    assert out.getvalue().count("suppressed same stacktrace") == short
+
+
+def test_stack_traces_are_logged_at_their_own_level_by_default() -> None:
+    out = io.StringIO()
+    Log(out).main.debug("bad", exc_info=ValueError("v"))
+    assert out.getvalue() == ""
