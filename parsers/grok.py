@@ -7,12 +7,12 @@ sections tried in order, the pattern series `legacy` and `ecs-v1`, own patterns 
 `grok_failure_key`, marked). No event only where the matching pattern's time field does not fit its format
 (`invalid_time`) or a search was given up (`match_limit`).
 
-*Differs from Fluentd*: a pattern that contains itself is refused instead of looping. An unknown
-`custom_pattern_path` is an error.
+*Differs from Fluentd*: a pattern that contains itself is refused instead of looping.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,9 @@ def library(series: str, custom_path: str | None) -> list[str]:
     if custom_path is not None:
         path = Path(custom_path)
         try:
-            files = sorted(found for found in path.iterdir() if found.is_file()) if path.is_dir() else [path]
+            files = [path]
+            if path.is_dir():
+                files = sorted(found for found in path.glob("[!.]*") if found.is_file())
             texts += [file.read_text("utf-8") for file in files]
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read grok patterns: {error}", param="custom_pattern_path") from error
@@ -71,9 +73,14 @@ class GrokParser(CommonParser):
             raise ConfigError(
                 "no grok pattern: expected grok_pattern or a <grok> section", param="grok_pattern"
             )
+        custom = self.custom_pattern_path
+        if custom is not None and not os.path.exists(custom):
+            # as in the plugin: no mistake where no pattern of it is used
+            self.log.warning("custom_pattern_path %s does not exist", custom)
+            custom = None
         self._compiled, bad = self.compile_with(
             _native.grok_parser,
-            library(self.grok_pattern_series, self.custom_pattern_path),
+            library(self.grok_pattern_series, custom),
             [(pattern, name, options) for name, (pattern, options) in patterns],
             self._multiline,
             self.grok_name_key,
@@ -105,6 +112,7 @@ class GrokParser(CommonParser):
                     "keep_time_key": section.keep_time_key or self.keep_time_key,
                     "time_format": section.time_format or self.time_format,
                     "timezone": section.timezone or self.timezone,
+                    "timeout": self.timeout,
                 },
             )
             for index, section in enumerate(self.grok)

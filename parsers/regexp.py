@@ -2,10 +2,10 @@
 
 *Delivery*: a text that the expression does not match gives no event (`unmatched`), likewise one whose
 time field does not fit its format (`invalid_time`) and one on which the search was given up
-(`match_limit`: a pattern that would take more than about a tenth of a second).
+(`match_limit`: a pattern that would take more than about a tenth of a second, or than `timeout` says).
 
-*Differs from Fluentd*: `timeout` has no effect, since every search is bounded anyway. A group may have any
-name. The absent operator `(?~...)` is refused.
+*Differs from Fluentd*: a search is bounded even without `timeout`. A group may have any name.
+The absent operator `(?~...)` is refused.
 """
 
 from __future__ import annotations

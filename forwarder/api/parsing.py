@@ -51,8 +51,8 @@ class CommonParser(Parser):
     estimate_current_event = boolean("An event without a time gets the present one.", True)
     keep_time_key = boolean("Leave the time field in the record.", False)
     timeout = duration(
-        "Longest time for one text. Patterns are bounded by a number of steps (about a tenth of a second) "
-        "whatever this says, so that it only has an effect in Fluentd.",
+        "Longest search of a pattern in one text; without it about a tenth of a second. What takes longer is "
+        "not matched. Parsers without patterns need no such limit.",
         None,
     )
 
@@ -71,7 +71,7 @@ class CommonParser(Parser):
 
         Keys: `types` (field -> type as written), `time_key`, `time_type`, `time_format`,
         `time_format_fallbacks`, `timezone` (None: the machine's), `keep_time_key`, `null_value_pattern`
-        (as written), `null_empty_string`, `estimate_current_event`.
+        (as written), `null_empty_string`, `estimate_current_event`, `timeout` (seconds or None).
         """
         timezone = self.timezone
         # Fluentd looks at utc only where localtime is not given
@@ -88,6 +88,7 @@ class CommonParser(Parser):
             "null_value_pattern": self.null_value_pattern,
             "null_empty_string": self.null_empty_string,
             "estimate_current_event": self.estimate_current_event,
+            "timeout": self.timeout,
         }
 
     def compile(self, make: Callable[..., CompiledParser], *arguments: Any) -> CompiledParser:

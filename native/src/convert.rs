@@ -5,6 +5,9 @@ use crate::options::Invalid;
 use crate::ruby_inspect::write_to_s;
 use crate::time::{TimeCache, TimeParser, TimeSpec, Zone};
 
+/// The names of the types.
+pub const TYPES: [&str; 6] = ["string", "integer", "float", "bool", "time", "array"];
+
 /// One type of `types`, compiled.
 pub enum Convert {
     /// As text.
@@ -55,10 +58,7 @@ impl Convert {
             _ => {
                 return Err(Invalid::new(
                     "types",
-                    format!(
-                        "unknown type \"{name}\" for field \"{field}\": expected string, integer, float, \
-                         bool, time or array"
-                    ),
+                    format!("unknown type \"{name}\" for field \"{field}\": expected {}", TYPES.join(", ")),
                 ));
             }
         })
@@ -87,6 +87,9 @@ impl Convert {
             (Convert::Integer, Token::Int(value)) => msgpack::write_int(out, *value),
             (Convert::Integer, Token::Float(value)) if value.is_finite() && value.abs() < 9.2e18 => {
                 msgpack::write_int(out, value.trunc() as i64);
+            }
+            (Convert::Integer, Token::Float(value)) if value.is_finite() => {
+                write_unusual_integer(out, format!("{value:.0}").as_bytes());
             }
             (Convert::Float, Token::Uint(value)) => msgpack::write_float(out, *value as f64),
             (Convert::Float, Token::Int(value)) => msgpack::write_float(out, *value as f64),

@@ -81,7 +81,10 @@ impl Extractor {
     /// # Errors
     /// The pattern's mistakes, with the position; a pattern without named groups; the options' mistakes.
     pub fn new(source: &str, flags: Flags, options: &ParseOptions, param: &str) -> Result<Self, Invalid> {
-        let (regexp, names) = compile(source, flags).map_err(|why| Invalid::new(param, why))?;
+        let (mut regexp, names) = compile(source, flags).map_err(|why| Invalid::new(param, why))?;
+        if let Some(timeout) = options.timeout {
+            regexp.set_time_limit(timeout);
+        }
         if names.is_empty() {
             let message = format!(
                 "the regexp of {param} has no named group such as (?<field>...): expected at least one"

@@ -4,6 +4,7 @@
 //! then nil-like texts become nil, then `types` are applied.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -56,6 +57,8 @@ pub struct ParseOptions {
     pub null_empty_string: bool,
     /// Events without a time get the present one.
     pub estimate_current_event: bool,
+    /// Longest search of a pattern.
+    pub timeout: Option<Duration>,
 }
 
 impl Default for ParseOptions {
@@ -68,6 +71,7 @@ impl Default for ParseOptions {
             null_value_pattern: None,
             null_empty_string: false,
             estimate_current_event: true,
+            timeout: None,
         }
     }
 }
@@ -100,6 +104,8 @@ impl ParseOptions {
             null_value_pattern: get(options, "null_value_pattern")?,
             null_empty_string: get(options, "null_empty_string")?.unwrap_or(false),
             estimate_current_event: get(options, "estimate_current_event")?.unwrap_or(true),
+            timeout: get::<f64>(options, "timeout")?
+                .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
         })
     }
 }

@@ -23,7 +23,7 @@ const STEPS_WATCHED: u32 = 1_000_000;
 const UNWATCHED_BYTES: usize = 2048;
 /// Start positions before the first look at the clock; doubled from look to look.
 const PORTION: usize = 32;
-/// When a watched attempt is given up.
+/// When a watched attempt is given up, where nothing else is asked for; [`STEPS_WATCHED`] are for this time.
 const TIME_LIMIT: Duration = Duration::from_millis(100);
 const HEAP_LIMIT_KIB: u32 = 20_000;
 const JIT_STACK: (usize, usize) = (32 << 10, 1 << 20);
@@ -102,6 +102,7 @@ pub struct Regexp {
     utf_pattern: Option<Vec<u8>>,
     options: u32,
     captures: usize,
+    time_limit: Duration,
 }
 
 impl Regexp {
@@ -139,7 +140,19 @@ impl Regexp {
             utf_pattern: utf,
             options,
             captures: captures as usize,
+            time_limit: TIME_LIMIT,
         })
+    }
+
+    /// Sets how long one search may take, instead of a tenth of a second: the clock is looked at between
+    /// start positions, and the steps of one start position are limited in proportion.
+    pub fn set_time_limit(&mut self, limit: Duration) {
+        self.time_limit = limit;
+    }
+
+    fn watched_steps(&self) -> u32 {
+        let steps = f64::from(STEPS_WATCHED) * self.time_limit.div_duration_f64(TIME_LIMIT);
+        (steps as u32).max(STEPS) // saturates
     }
 
     fn code(&self, utf: bool) -> &Code {
@@ -251,11 +264,17 @@ impl Matcher {
                 return Ok(false);
             }
         }
-        self.search_watched(code, text, script)
+        self.search_watched(code, text, script, regexp)
     }
 
     #[cold]
-    fn search_watched(&mut self, code: &Code, text: &[u8], script: Script) -> Result<bool, Mismatch> {
+    fn search_watched(
+        &mut self,
+        code: &Code,
+        text: &[u8],
+        script: Script,
+        regexp: &Regexp,
+    ) -> Result<bool, Mismatch> {
         let start = Instant::now();
         let mut from = 0usize;
         let mut portion = PORTION;
@@ -266,7 +285,7 @@ impl Matcher {
                 last = text.len();
             }
             let per_byte = STEPS_PER_BYTE.saturating_mul(u32::try_from(text.len()).unwrap_or(u32::MAX));
-            let steps = STEPS_WATCHED.max(per_byte);
+            let steps = regexp.watched_steps().max(per_byte);
             let rc = self.run(code, text, from, Some(last), steps);
             if rc > 0 {
                 return Ok(true);
@@ -282,7 +301,7 @@ impl Matcher {
             if from > text.len() {
                 return Ok(false);
             }
-            if start.elapsed() > TIME_LIMIT {
+            if start.elapsed() > regexp.time_limit {
                 return Err(Mismatch::MatchLimit);
             }
         }
@@ -379,6 +398,19 @@ mod tests {
             }
         }
         assert_eq!(search("^(a|aa)+$", &[&[b'a'; 64][..], b"!"].concat()), Err(Mismatch::MatchLimit));
+    }
+
+    #[test]
+    fn a_longer_time_limit_allows_more_steps() {
+        let mut regexp = regexp("^(a|aa)+$");
+        let text = [&[b'a'; 34][..], b"!"].concat();
+        let mut matcher = regexp.matcher();
+        assert_eq!(matcher.search(&regexp, &text, Script::Ascii), Err(Mismatch::MatchLimit));
+        regexp.set_time_limit(Duration::from_secs(100));
+        assert_eq!(matcher.search(&regexp, &text, Script::Ascii), Ok(false));
+        regexp.set_time_limit(Duration::ZERO);
+        assert_eq!(matcher.search(&regexp, &text, Script::Ascii), Err(Mismatch::MatchLimit));
+        assert_eq!(matcher.search(&regexp, b"aaa", Script::Ascii), Ok(true));
     }
 
     #[test]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from forwarder import _native
 from forwarder.api import ConfigError
 from forwarder.api.parsing import CommonParser
+from forwarder.api.testing import run
 from forwarder.cli.main import main
 from forwarder.parsers.grok import GrokParser, GrokSection
 from forwarder.parsers.multiline_grok import MultilineGrokParser
@@ -128,6 +129,7 @@ def test_the_time_field_is_taken_out_unless_it_is_kept() -> None:
         ({"expression": "/(?<a>x)/", "null_value_pattern": "/(/"}, "null_value_pattern", "closed"),
         ({"expression": "/(?<a>x)/", "utc": True, "localtime": True}, "localtime", "only one"),
         ({"expression": "/(?<a>x)/", "utc": True}, "time_format", "time_format"),
+        ({"expression": "/(?<a>x)/", "time_format": "%G-W%V"}, "time_format", "week"),
     ],
 )
 def test_mistakes_name_the_parameter(parameters: dict[str, Any], param: str, word: str) -> None:
@@ -214,18 +216,77 @@ def test_own_grok_patterns(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "two"):
         parser = made(GrokParser, grok_pattern="%{BB:b} %{WORD:w}", custom_pattern_path=str(path))
         assert records(parser, "12 wow") == [{"b": "12", "w": "w"}]
+    (tmp_path / "two").write_bytes(b"\xff")
     with pytest.raises(ConfigError) as caught:
-        made(GrokParser, grok_pattern="%{WORD:w}", custom_pattern_path=str(tmp_path / "none"))
+        made(GrokParser, grok_pattern="%{WORD:w}", custom_pattern_path=str(tmp_path))
     assert caught.value.param == "custom_pattern_path"
+
+
+def test_missing_grok_patterns_are_a_warning(tmp_path: Path) -> None:
+    with run(f"""
+        <filter **>
+          @type parser
+          key_name m
+          <parse>
+            @type grok
+            grok_pattern %{{WORD:w}}
+            custom_pattern_path {tmp_path}/none
+          </parse>
+        </filter>
+        <match **>
+          @type test
+        </match>
+    """) as driver:
+        driver.emit("t", {"m": "x"})
+        assert driver.records() == [{"w": "x"}]
+        assert "custom_pattern_path" in driver.log
 
 
 @pytest.mark.parametrize(
     ("parameters", "word"),
-    [({}, "grok"), ({"grok_pattern": "%{NOPE:x}"}, "NOPE"), ({"grok_pattern": "%{WORD}"}, "named group")],
+    [
+        ({}, "grok"),
+        ({"grok_pattern": "%{NOPE:x}"}, "NOPE"),
+        ({"grok_pattern": "%{WORD}"}, "named group"),
+        ({"grok_pattern": "%{WORD:w:word}"}, '"word"'),
+    ],
 )
 def test_grok_mistakes(parameters: dict[str, Any], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         made(GrokParser, **parameters)
+
+
+def test_a_pattern_with_an_unknown_type_is_left_out() -> None:
+    with run("""
+        <filter **>
+          @type parser
+          key_name m
+          <parse>
+            @type grok
+            <grok>
+              pattern %{WORD:w:word}
+            </grok>
+            <grok>
+              pattern %{INT:n:integer}
+            </grok>
+          </parse>
+        </filter>
+        <match **>
+          @type test
+        </match>
+    """) as driver:
+        driver.emit("t", {"m": "x 5"})
+        assert driver.records() == [{"n": 5}]
+        assert '"word"' in driver.log
+
+
+def test_a_longer_timeout_lets_a_pattern_try_longer() -> None:
+    text = "a" * 34 + "!"
+    for timeout, want in [(None, "match_limit"), (100.0, "unmatched"), (0.0, "match_limit")]:
+        parser: CommonParser = made(RegexpParser, expression="/^(?<a>(a|aa)+)$/", timeout=timeout)
+        assert records(parser, text) == want
+        grok = made(GrokParser, grok_pattern="^(?<a>(a|aa)+)$", timeout=timeout)
+        assert (records(grok, text) == "match_limit") == (want == "match_limit")
 
 
 def test_a_dot_matches_newlines_in_multiline_grok() -> None:

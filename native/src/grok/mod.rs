@@ -11,6 +11,7 @@ pub use expand::{Expanded, Library};
 pub use explain::grok_explain;
 
 use crate::compiled::CompiledParser;
+use crate::convert::TYPES;
 use crate::extract::{Extractor, ExtractorMemory};
 use crate::msgpack::{write_str, write_text};
 use crate::options::{Invalid, ParseOptions};
@@ -101,6 +102,16 @@ fn compile(expanded: &Expanded, pattern: &GrokPattern, multiline: bool) -> Resul
     let (source, mut flags) = ruby_regexp::split_literal(&expanded.source)
         .map_err(|why| Invalid::new("grok_pattern", format!("invalid regexp: {why}")))?;
     flags.multiline |= multiline;
+    for (field, _) in &expanded.types {
+        // `%{PATH:path:foo}`: a colon in a field's name is a type that does not exist
+        if let Some((field, kind)) = field.split_once(':')
+            && let kind = kind.split(':').next().unwrap_or_default()
+            && !TYPES.contains(&kind)
+        {
+            let why = format!("unknown type \"{kind}\" for field \"{field}\": expected {}", TYPES.join(", "));
+            return Err(Invalid::new("grok_pattern", why));
+        }
+    }
     let mut options = pattern.options.clone();
     if !expanded.types.is_empty() {
         // "string" is what a text is anyway

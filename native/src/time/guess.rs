@@ -2,7 +2,7 @@
 //!
 //! As there, the clock time is looked for first and taken out, then a date in what is left. Known:
 //! RFC 3339 and ISO 8601, RFC 2822 and HTTP dates, asctime and syslog, `2023/07/01`, `1 July 2023`,
-//! `July 1, 2023`, `20230701T120000Z`, `1.7.2023`, and (unlike Ruby) the Common Log Format.
+//! `July 1, 2023`, `20230701T120000Z`, `1.7.2023`, `01/07/2023` (the day first), and (unlike Ruby) the Common Log Format.
 
 use super::calendar::month_by_name;
 use super::iso;
@@ -27,7 +27,7 @@ pub fn parse(text: &[u8]) -> Option<Fields> {
     (clock || date).then_some(fields)
 }
 
-/// `YYYYMMDD`, `YYYYMMDDTHHMM[SS][.fraction][zone]`.
+/// `YYYYMMDD`, `YYYYMMDDTHH[MM[SS]][.fraction][zone]`.
 fn compact(text: &[u8], fields: &mut Fields) -> bool {
     let text = text.trim_ascii();
     let number = |from: usize, to: usize| -> Option<u32> {
@@ -47,11 +47,15 @@ fn compact(text: &[u8], fields: &mut Fields) -> bool {
     if text.len() > 8 {
         let mut at = 8 + usize::from(matches!(text[8], b'T' | b't' | b' '));
         let start = at;
-        if digits(text, &mut at, 7).is_none() || !matches!(at - start, 4 | 6) {
+        if digits(text, &mut at, 7).is_none() || !matches!(at - start, 2 | 4 | 6) {
             return false;
         }
-        let part = |index: usize| number(start + index, start + index + 2).unwrap_or(0) as u8;
-        let second = if at - start == 6 { part(4) } else { 0 };
+        let len = at - start;
+        let part = |index: usize| match index < len {
+            true => number(start + index, start + index + 2).unwrap_or(0) as u8,
+            false => 0,
+        };
+        let second = part(4);
         if part(0) > 24 || part(2) > 59 || second > 60 {
             return false;
         }
@@ -185,12 +189,8 @@ fn take_date(text: &[u8], fields: &mut Fields) -> Option<bool> {
             fields.year = Some(year(*second));
         }
         (None, [first, second, third]) => {
-            let separator = second.2;
-            let (y, m, d) = if first.1 > 2 || separator != b'.' || third.1 <= 2 {
-                (first, second, third)
-            } else {
-                (third, second, first)
-            };
+            let backwards = first.1 <= 2 && third.1 > 2;
+            let (y, m, d) = if backwards { (third, second, first) } else { (first, second, third) };
             fields.year = Some(year(*y));
             fields.month = u8::try_from(m.0).ok().filter(|month| (1..=12).contains(month))?;
             fields.day = day(*d)?;

@@ -79,8 +79,8 @@ impl TimeParser {
                 formats
                     .into_iter()
                     .map(|format| match format.as_str() {
-                        "unixtime" => Ok(Way::Unixtime),
-                        "float" => Ok(Way::Float),
+                        // Fluentd reads both as a float here, unlike with `time_type unixtime`
+                        "unixtime" | "float" => Ok(Way::Float),
                         _ => Way::text(format),
                     })
                     .collect::<Result<_, _>>()?

@@ -33,6 +33,8 @@ enum Op {
     Offset,
     /// Digits of a directive that says nothing about the time when a date is given (week numbers).
     Ignored(usize),
+    /// The same for a number of a week or its year, from which alone no time is made.
+    Week(usize),
 }
 
 /// A compiled format.
@@ -52,6 +54,11 @@ impl Program {
         let mut ops = Vec::new();
         let mut gem = true;
         compile(format.as_bytes(), format, &mut ops, &mut gem)?;
+        let dated =
+            |op: &Op| matches!(op, Op::Month | Op::MonthName | Op::DayOfYear | Op::Epoch | Op::EpochMillis);
+        if ops.iter().any(|op| matches!(op, Op::Week(_))) && !ops.iter().any(dated) {
+            return Err(format!("time format \"{format}\" has a week but no month: it gives no date"));
+        }
         if !gem {
             widen(&mut ops);
         }
@@ -151,7 +158,7 @@ fn rare(op: &Op, text: &[u8], at: &mut usize, fields: &mut Fields) -> Option<()>
             let unit = if *op == Op::Epoch { 1_000_000_000 } else { 1_000_000 };
             fields.epoch_ns = Some((if negative { -value } else { value }).checked_mul(unit)?);
         }
-        Op::Ignored(width) => {
+        Op::Ignored(width) | Op::Week(width) => {
             digits(text, at, *width)?;
         }
         _ => return None,
@@ -209,8 +216,8 @@ fn compile(format: &[u8], whole: &str, ops: &mut Vec<Op>, gem: &mut bool) -> Res
             b'Q' => ops.push(Op::EpochMillis),
             b'z' | b'Z' => ops.push(Op::Offset),
             b'u' | b'w' => ops.push(Op::Ignored(1)),
-            b'U' | b'V' | b'W' | b'g' => ops.push(Op::Ignored(2)),
-            b'G' => ops.push(Op::Ignored(4)),
+            b'U' | b'V' | b'W' | b'g' => ops.push(Op::Week(2)),
+            b'G' => ops.push(Op::Week(4)),
             b'n' | b't' => ops.push(Op::Space),
             b'%' => literal(ops, b'%'),
             b'D' | b'x' => expand(b"%m/%d/%y", ops, gem)?,
