@@ -123,7 +123,7 @@ class Partitioner:
     def __new__(
         cls, by_tag: bool, timekey: int | None, zone: str | None, fields: Sequence[str]
     ) -> Partitioner:
-        """`timekey`: seconds; `zone`: None (local), "UTC", "+09:00", a zone's name; `fields`: record accessors.
+        """`timekey`: seconds; `zone`: None (local), "UTC", "+09:00", a zone's name; `fields`: accessors.
 
         Raises:
             ValueError: names the zone or the field that is wrong.

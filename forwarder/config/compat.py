@@ -93,14 +93,11 @@ def convert_flat(
         for name, value in declared.items()
         if isinstance(value, SectionParam)
     }
+    own = {name for name, value in declared.items() if isinstance(value, Param)} - {"time_slice_format"}
     for section, table in _TABLES.items():
         if section not in sections or element.children(section) or (section == "buffer" and not buffer):
             continue
-        moved = [
-            name
-            for name in table
-            if name in element.params and (name not in declared or name == "time_slice_format")
-        ]
+        moved = [name for name in table if name in element.params and name not in own]
         if not moved or moved == ["time_as_epoch"]:
             continue
         new = Element(section, "", element.params[moved[0]].position)
@@ -180,13 +177,16 @@ def _zone(element: Element, new: Element, name: str, *, utc_means: str) -> None:
     """`utc` and `localtime`, as the section says it."""
     utc, localtime = element.params.get("utc"), element.params.get("localtime")
     if utc is not None and localtime is not None:
-        raise ConfigError("both of utc and localtime are specified, use only one of them", param="utc")
-    found = utc or localtime
+        # in <inject> the two may say the same
+        if new.name != "inject" or (utc.value == "false") == (localtime.value == "false"):
+            raise ConfigError("both of utc and localtime are specified, use only one of them", param="utc")
+        element.used.add(utc.name)
+    found = localtime or utc
     if found is None:
         return
     element.used.add(found.name)
     yes = found.value in ("", "true", "yes")
-    is_utc = yes if utc is not None else not yes
+    is_utc = not yes if localtime is not None else yes
     _set(new, found, name, utc_means if is_utc else ("true" if utc_means == "false" else "false"))
 
 

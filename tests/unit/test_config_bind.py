@@ -8,6 +8,7 @@ import pytest
 
 from forwarder.api import (
     ConfigError,
+    Formatter,
     Input,
     Output,
     Parser,
@@ -18,6 +19,7 @@ from forwarder.api import (
     duration,
     enum,
     expression,
+    formatter_section,
     free_section,
     integer,
     optional_section,
@@ -89,12 +91,22 @@ class PathOutput(Output):
     path = string("Path.", "x")
 
 
+class LineFormatter(Formatter):
+    message_key = string("Field of the line.", "message")
+    time_type = string("Kind of time.", "string")
+
+
+class FormatOutput(Output):
+    format = formatter_section("Formatter.", default="other")
+
+
 class Factory:
     """Binds what sub-sections ask for, as the engine does."""
 
     classes: dict[tuple[str, str], type[Plugin]] = {
         ("parser", "line"): LineParser,
         ("parser", "regexp"): LineParser,
+        ("formatter", "line"): LineFormatter,
         ("output", "path"): PathOutput,
     }
 
@@ -267,6 +279,13 @@ def test_old_flat_buffer_parameters() -> None:
     diagnostics = Diagnostics()
     bound(PathOutput, "time_slice_format %Y\nutc\nlocaltime", diagnostics)
     assert "time_slice_format" in diagnostics.render()
+
+
+def test_an_old_name_that_is_also_the_sections_name() -> None:
+    diagnostics = Diagnostics()
+    plugin = bound(FormatOutput, "format line\nmessage_key m\ntime_as_epoch", diagnostics)
+    assert (plugin.format.message_key, plugin.format.time_type) == ("m", "unixtime")
+    assert [item.severity for item in diagnostics.items] == ["note"]
 
 
 def test_any_old_name_makes_the_section() -> None:
