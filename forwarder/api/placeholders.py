@@ -22,13 +22,15 @@ _FIELD: Final = re.compile(r"\$\{([-_.@$a-zA-Z0-9]+)\}")
 _TAG: Final = re.compile(r"\$\{tag(?:\[(-?\d+)\])?\}")
 _ANY: Final = re.compile(r"\$\{(tag\[-?\d+\]|[-_.@$a-zA-Z0-9]+)\}")
 _DIRECTIVE: Final = re.compile(r"%(?:[-0^#_]*\d*)([a-zA-Z%+]|:+z)")
-_ESCAPES: Final = re.compile(r"\.\./|\.\.\\|^[/\\]")
-# what each directive resolves, in seconds; %s, %N and %L are finer than any timekey
+_PARENT: Final = re.compile(r"\.\.[/\\]")
+_ESCAPES: Final = re.compile(rf"{_PARENT.pattern}|^[/\\]", re.MULTILINE)
+# What each directive resolves, in seconds. As in Fluentd, those count that change when a Friday's midnight
+# goes on by so much: not %N, %p or the number of the week.
 _RESOLUTION: Final = {
-    1: ("second", "%S", frozenset("ScsTXrLN+")),
+    1: ("second", "%S", frozenset("ScsTXr+")),
     60: ("minute", "%M", frozenset("MR")),
-    3600: ("hour", "%H", frozenset("HIklpP")),
-    86400: ("day", "%d", frozenset("djexDFaAuwvUVWG")),
+    3600: ("hour", "%H", frozenset("HIkl")),
+    86400: ("day", "%d", frozenset("djexDFaAuwv")),
 }
 
 
@@ -129,7 +131,8 @@ def extract(template: str, chunk: Chunk, keys: ChunkKeys, warn: Callable[[str], 
     """`template` filled in for `chunk`; `warn` gets a message for what could not be.
 
     Raises:
-        UnrecoverableError: a tag or field would lead out of the directory (`../`, a leading slash).
+        UnrecoverableError: a tag or field would lead out of the directory (`../`, a leading slash), alone or
+            together with what stands beside it.
     """
     text = template
     key = chunk.key
@@ -151,14 +154,18 @@ def extract(template: str, chunk: Chunk, keys: ChunkKeys, warn: Callable[[str], 
             return _safe(name, key.tag)
         if key.tag is not None and name.startswith("tag["):
             index = int(name[4:-1])
+            _safe("tag", key.tag)
             if -len(parts) <= index < len(parts):
-                return _safe(name, parts[index])
+                return parts[index]
             warn(f"placeholder ${{{name}}}: tag {key.tag!r} has no such part")
             return ""
         warn(f"placeholder ${{{name}}} is no chunk key")
-        return match.group(0)
+        return "" if keys.fields and name != "tag" and not name.startswith("tag[") else match.group(0)
 
-    return _ANY.sub(one, text)
+    filled = _ANY.sub(one, text)
+    if len(_PARENT.findall(filled)) > len(_PARENT.findall(template)):
+        raise UnrecoverableError(f"{filled!r}, made from {template!r}, leads out of the directory")
+    return filled
 
 
 def _safe(name: str, value: str) -> str:

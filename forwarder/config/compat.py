@@ -154,6 +154,9 @@ def _derive_buffer(element: Element, new: Element, declared: SectionParam[Any]) 
     action = new.params.get("overflow_action")
     if action is not None and action.value == "exception":
         _set(new, action, "overflow_action", "throw_exception")
+    interval = new.params.get("flush_interval")
+    if interval is not None:
+        _set(new, interval, "flush_mode", "interval")  # with time slots too, as it always was
     slices = element.params.get("time_slice_format")
     if slices is not None and slices.value:
         timekey = next(

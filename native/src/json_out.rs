@@ -8,7 +8,7 @@
 //!   `/`, `<`, `&`, U+007F, U+2028 and all else stand as they are, as Fluentd writes them.
 //! - Bytes that are not UTF-8 become U+FFFD, one for each maximal ill-formed part (Unicode 16, 3.9).
 //! - Keys that are no strings become strings as Ruby's `to_s` writes them; nil becomes "".
-//! - NaN and the infinities become null: JSON has no form for them (Fluentd fails on such a record).
+//! - NaN and the infinities become null: JSON has no form for them (Fluentd writes NaN).
 //! - An `EventTime` inside a record becomes its integer seconds, as in Fluentd; other ext values and
 //!   binary data become strings.
 //! - Floats have the fewest digits that read back the same; their layout is [`Floats`].

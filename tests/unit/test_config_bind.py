@@ -275,7 +275,7 @@ def test_old_flat_buffer_parameters() -> None:
     assert not diagnostics.errors
     buffer = plugin.buffer
     assert (buffer.flush_interval, buffer.chunk_limit_size, buffer.timekey) == (5.0, 1 << 20, 3600.0)
-    assert (buffer.timekey_use_utc, buffer.chunk_keys) == (True, ["time"])
+    assert (buffer.timekey_use_utc, buffer.chunk_keys, buffer.flush_mode) == (True, ["time"], "interval")
     diagnostics = Diagnostics()
     bound(PathOutput, "time_slice_format %Y\nutc\nlocaltime", diagnostics)
     assert "time_slice_format" in diagnostics.render()

@@ -36,6 +36,9 @@ def chunk(tag: str | None = None, timekey: int | None = None, **variables: str |
         ("/p/%Y%m%d", DAY, None),
         ("/p/%Y%m", DAY, "no time placeholders"),
         ("/p/%F", DAY, None),
+        ("/p/%G-%V", DAY, "no time placeholders"),
+        ("/p/%Y%m%d%p", HOUR, "as fine as timekey 3600"),
+        ("/p/%L", ChunkKeys(), None),
         ("/p/%Y%m%d%H", DAY, None),
         ("/p/%Y%m%d", HOUR, "as fine as timekey 3600"),
         ("/p/%Y%m%d", ChunkKeys(), "time is not a chunk key"),
@@ -86,6 +89,40 @@ def test_values_cannot_leave_the_directory(value: str) -> None:
         template = "/logs/${tag}" if keys.tag else "/logs/${tag2}"
         with pytest.raises(UnrecoverableError, match="directory"):
             placeholders.extract(template, of, keys, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("template", "fields", "values"),
+    [
+        ("/logs/${a}${b}x", ("a", "b"), {"a": ".", "b": "./"}),
+        ("/logs/${a}/x", ("a",), {"a": ".."}),
+        ("../${a}./x", ("a",), {"a": "."}),
+    ],
+)
+def test_values_cannot_leave_the_directory_together(
+    template: str, fields: tuple[str, ...], values: dict[str, str]
+) -> None:
+    with pytest.raises(UnrecoverableError, match="directory"):
+        placeholders.extract(template, chunk(**values), ChunkKeys(fields=fields), lambda _: None)
+
+
+@pytest.mark.parametrize(("tag", "template"), [("../etc", "${tag[0]}"), ("/etc.x", "${tag[1]}")])
+def test_a_part_of_a_tag_that_leads_out_is_refused_too(tag: str, template: str) -> None:
+    with pytest.raises(UnrecoverableError, match="directory"):
+        placeholders.extract(template, chunk(tag), ChunkKeys(tag=True), lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "of", "expected"),
+    [
+        (ChunkKeys(fields=("a",)), chunk(a="v"), "v||${tag}"),
+        (ChunkKeys(), chunk(), "${a}|${b}|${tag}"),
+    ],
+)
+def test_placeholders_that_are_no_chunk_keys(keys: ChunkKeys, of: Chunk, expected: str) -> None:
+    warnings: list[str] = []
+    assert placeholders.extract("${a}|${b}|${tag}", of, keys, warnings.append) == expected
+    assert warnings
 
 
 def section(**values: Any) -> BufferSection:
