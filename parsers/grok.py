@@ -38,7 +38,7 @@ def library(series: str, custom_path: str | None) -> list[str]:
             if path.is_dir():
                 files = sorted(found for found in path.glob("[!.]*") if found.is_file())
             texts += [file.read_text("utf-8") for file in files]
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read grok patterns: {error}", param="custom_pattern_path") from error
     return texts
 

@@ -1,22 +1,36 @@
 """Embedded Ruby, `"#{...}"`: the few expressions that configurations use, evaluated by us.
 
-Literals, `nil`, `||`, `+`, `==`, `!=`, `c ? a : b`, parentheses; `ENV['X']`, `ENV.fetch('X', 'default')`,
-`ENV.key?('X')`; `hostname`, `Socket.gethostname`, `worker_id`; `use_nil`, `use_default`;
-`File.read('path')`; methods without surprises (`ruby_methods`). Everything else is refused by name.
+Literals, `nil`, `||`, `&&`, `!`, `+`, `==`, `!=`, `c ? a : b`, parentheses; `ENV['X']`,
+`ENV.fetch('X', 'default')`, `ENV.key?('X')`; `hostname`, `Socket.gethostname`, `worker_id`; `use_nil`,
+`use_default`; `File.read('path')`; methods without surprises (`ruby_methods`). Everything else is refused by
+name.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from forwarder.api.errors import ConfigError
 from forwarder.config.ruby_methods import LIST_METHODS, STRING_METHODS, to_s
+from forwarder.config.thunks import (
+    Thunk,
+    at,
+    both,
+    constant,
+    either,
+    hostname,
+    plus,
+    raiser,
+    read,
+    string,
+    truth,
+)
 
 _TOKEN: Final = re.compile(
-    r"""\s*(?:(?P<number>\d+)|(?P<name>[A-Za-z_][A-Za-z_0-9]*[?!]?)|(?P<op>\|\||==|!=|&\.|::|[-+?:.,()\[\]{}])"""
+    r"""\s*(?:(?P<number>\d+)|(?P<name>[A-Za-z_][A-Za-z_0-9]*[?!]?)|(?P<op>\|\||&&|==|!=|&\.|::|[-+?!:.,()\[\]{}])"""
     r"""|(?P<quote>["']))"""
 )
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "e": "\x1b", "s": " ", "f": "\f", "b": "\b"}
@@ -89,9 +103,6 @@ def _skip_quoted(text: str, start: int) -> int:
     return -1
 
 
-Thunk = Callable[[], Any]
-
-
 class _Evaluator:
     """A recursive-descent parser that gives closures, so that only the chosen branch is evaluated."""
 
@@ -118,8 +129,8 @@ class _Evaluator:
     def refuse(self) -> ConfigError:
         return ConfigError(
             f"this embedded Ruby is not supported: #{{{self.source.strip()}}} "
-            "(supported: ENV, literals, ||, +, ==, ?:, hostname, worker_id, use_nil, use_default, File.read, "
-            "simple string methods)"
+            "(supported: ENV, literals, ||, &&, !, +, ==, ?:, hostname, worker_id, use_nil, use_default, "
+            "File.read, simple string methods)"
         )
 
     def peek(self) -> tuple[str, str]:
@@ -158,14 +169,20 @@ class _Evaluator:
             self.expect(":")
             no = self.ternary()
             self.depth -= 1
-            return lambda: yes() if _truth(condition()) else no()
+            return lambda: yes() if truth(condition()) else no()
         self.depth -= 1
         return condition
 
     def alternative(self) -> Thunk:
-        left = self.comparison()
+        left = self.conjunction()
         while self.accept("||"):
-            left = _either(left, self.comparison())
+            left = either(left, self.conjunction())
+        return left
+
+    def conjunction(self) -> Thunk:
+        left = self.comparison()
+        while self.accept("&&"):
+            left = both(left, self.comparison())
         return left
 
     def comparison(self) -> Thunk:
@@ -179,10 +196,17 @@ class _Evaluator:
         return left
 
     def sum(self) -> Thunk:
-        left = self.postfix()
+        left = self.unary()
         while self.accept("+"):
-            left = _plus(left, self.postfix())
+            left = plus(left, self.unary())
         return left
+
+    def unary(self) -> Thunk:
+        negations = 0
+        while self.accept("!"):
+            negations += 1
+        value = self.postfix()
+        return value if not negations else lambda: truth(value()) == (negations % 2 == 0)
 
     def postfix(self) -> Thunk:
         value = self.primary()
@@ -195,7 +219,7 @@ class _Evaluator:
                 self.take()
                 index = self.ternary()
                 self.expect("]")
-                value = _at(value, index)
+                value = at(value, index)
             else:
                 return value
 
@@ -266,20 +290,20 @@ class _Evaluator:
         if name in constants:
             return lambda: constants[name]
         if name == "use_nil":
-            return _raiser(SetNil)
+            return raiser(SetNil)
         if name == "use_default":
-            return _raiser(SetDefault)
+            return raiser(SetDefault)
         if name == "hostname":
-            return _hostname
+            return hostname
         if name == "worker_id":
             return lambda: str(self.embedded.worker_id)
         if name == "ENV":
             return self.environment()
         if name == "Socket" and self.accept(".") and self.take() == ("name", "gethostname"):
-            return _hostname
+            return hostname
         if name == "File" and self.accept(".") and self.take() == ("name", "read"):
             (path,) = self.exactly(1)
-            return lambda: _read(path())
+            return lambda: read(path())
         raise self.refuse()
 
     def exactly(self, count: int) -> list[Thunk]:
@@ -293,12 +317,12 @@ class _Evaluator:
         if self.accept("["):
             key = self.ternary()
             self.expect("]")
-            return lambda: env.get(_string(key()))
+            return lambda: env.get(string(key()))
         self.expect(".")
         kind, method = self.take()
         if kind == "name" and method in ("key?", "has_key?", "include?"):
             (key,) = self.exactly(1)
-            return lambda: _string(key()) in env
+            return lambda: string(key()) in env
         if kind != "name" or method != "fetch":
             raise self.refuse()
         arguments = self.arguments()
@@ -307,13 +331,13 @@ class _Evaluator:
             self.expect("}")
         if len(arguments) == 2:
             key, default = arguments
-            return lambda: env[_string(key())] if _string(key()) in env else default()
+            return lambda: env[string(key())] if string(key()) in env else default()
         if len(arguments) != 1:
             raise self.refuse()
         key = arguments[0]
 
         def fetch() -> str:
-            name = _string(key())
+            name = string(key())
             if name not in env:
                 raise ConfigError(f"environment variable {name} is not set (ENV.fetch without a default)")
             return env[name]
@@ -342,7 +366,7 @@ class _Evaluator:
                 end = find_end(self.source, self.at + 1)
                 if end < 0:
                     raise self.refuse()
-                parts.append(_constant(text))
+                parts.append(constant(text))
                 text = ""
                 self.depth += 1
                 if self.depth > _MAX_DEPTH:
@@ -351,70 +375,9 @@ class _Evaluator:
                 self.at = end + 1
             else:
                 text += char
-        parts.append(_constant(text))
+        parts.append(constant(text))
         return lambda: "".join(part() for part in parts)
-
-
-def _hostname() -> str:
-    return os.uname().nodename  # what gethostname gives, without importing socket
-
-
-def _constant(text: str) -> Thunk:
-    return lambda: text
 
 
 def _nested(embedded: Embedded, source: str) -> Thunk:
     return lambda: embedded.text(source)
-
-
-def _raiser(error: type[Exception]) -> Thunk:
-    def thunk() -> Any:
-        raise error
-
-    return thunk
-
-
-def _either(left: Thunk, right: Thunk) -> Thunk:
-    def thunk() -> Any:
-        value = left()
-        return value if _truth(value) else right()
-
-    return thunk
-
-
-def _plus(left: Thunk, right: Thunk) -> Thunk:
-    def thunk() -> Any:
-        first, second = left(), right()
-        if isinstance(first, str) != isinstance(second, str) or first is None or second is None:
-            raise TypeError("+ needs two strings or two numbers")
-        return first + second
-
-    return thunk
-
-
-def _at(value: Thunk, index: Thunk) -> Thunk:
-    def thunk() -> Any:
-        found, position = value(), index()
-        if not isinstance(found, str | list) or not isinstance(position, int):
-            raise TypeError("[] needs a string or list and a number")
-        return found[position] if -len(found) <= position < len(found) else None
-
-    return thunk
-
-
-def _truth(value: Any) -> bool:
-    return value is not None and value is not False
-
-
-def _string(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("ENV needs a string")
-    return value
-
-
-def _read(path: Any) -> str:
-    try:
-        with open(_string(path), encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(f"embedded code failed: File.read: {error}") from error

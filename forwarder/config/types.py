@@ -95,6 +95,8 @@ def _integer(text: str) -> Converted:
 def _float(text: str) -> Converted:
     found = _LEADING_FLOAT.match(text)
     value = float(found[1]) if found else 0.0
+    if value in (float("inf"), float("-inf")):
+        raise ConfigError(f"the number {text} is too large")
     return Converted(
         value, "" if _FLOAT.fullmatch(text) else f"{text!r} is no number; {value} is used, as in Fluentd"
     )

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _PREFIX: Final = {"input": "in", "output": "out"}
 _MANY_KEYS: Final = 4
+_INSIDE: Final = {"parse": "parser", "format": "formatter", "store": "output", "secondary": "output"}
+"""Sections whose @type is a plugin of this kind wherever they stand."""
 
 
 def build(
@@ -128,7 +130,11 @@ class _Builder:
     ) -> Plugin | None:
         """A plugin, bound and configured, in `placed`; None where that failed."""
         before = len(self.diagnostics.errors)
-        cls = self.registry.load(kind, type_name)
+        try:
+            cls = self.registry.load(kind, type_name)
+        except ConfigError:
+            self.look_inside(element)
+            raise
         plugin = cls()
         plugin_id = element.get("@id") or self.invent_id(kind, type_name)
         level = element.get("@log_level")
@@ -161,6 +167,18 @@ class _Builder:
             return None
         self.placed.append(Placed(plugin, context, node))
         return plugin
+
+    def look_inside(self, element: Element) -> None:
+        """Names what else is unknown in the sections of a plugin that is unknown itself."""
+        for child in element.elements:
+            kind, type_name = _INSIDE.get(child.name), child.get("@type")
+            if kind is None or not type_name:
+                continue
+            try:
+                self.registry.load(kind, type_name)
+            except ConfigError as error:
+                self.diagnostics.exception(error, child)
+                self.look_inside(child)
 
     def child(self, parent: Plugin, kind: str, type_name: str, element: Element, home: str) -> Plugin | None:
         """A plugin of a sub-section."""

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, Final
 
-from forwarder._native import Partitioner
-from forwarder.api.errors import BufferOverflow, ConfigError, UnrecoverableError
-from forwarder.buffer.chunk import Key, MemoryChunk
+from forwarder.api.errors import BufferOverflow, UnrecoverableError
+from forwarder.buffer.chunk import MemoryChunk
 from forwarder.buffer.limits import Limits
 from forwarder.buffer.memory import MemoryBuffer
+from forwarder.core.blocks import Blocks
 from forwarder.core.implements import overrides
 from forwarder.core.pipeline import OutputNode
 from forwarder.core.retry import RetryPolicy, RetryState
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from forwarder._native import EventBatch
     from forwarder.api.plugin import Output
     from forwarder.core.context import PluginContext
-
-    Part = tuple[str | None, int | None, tuple[str | None, ...], EventBatch]
 
 _UNRECOVERABLE: Final = (UnrecoverableError, TypeError, AttributeError, UnicodeError)
 """Errors of the data or of the plugin's code: the same chunk would fail again."""
@@ -49,17 +47,8 @@ class BufferedOutput(OutputNode):
         self._now = now
         self._wall = wall
         section = plugin.buffer
-        keys = section.keys()
-        self._fields = keys.fields
-        self._partition: Callable[[EventBatch], list[Part]] | None = None
-        if keys.tag or keys.timekey is not None or keys.fields:
-            try:
-                partitioner = Partitioner(keys.tag, keys.timekey, keys.zone, keys.fields)
-            except ValueError as error:
-                raise ConfigError(str(error), param="buffer") from error
-            self._partition = partitioner.partition
-        self._format = plugin.format_batch if overrides(plugin, "format_batch") else None
         self.limits = Limits.of(section)
+        self._blocks = Blocks(plugin, context, self.limits)
         self.buffer = MemoryBuffer(self.limits)
         self.policy = RetryPolicy.of(section, secondary=secondary is not None)
         self._immediate = section.flush_mode == "immediate"
@@ -116,13 +105,7 @@ class BufferedOutput(OutputNode):
         counters.take(count)
         counters.frame.explained = 0
         try:
-            if self._partition is None:
-                blocks = self._blocks(_PLAIN, batch, [])
-            else:
-                blocks = []
-                for tag, timekey, values, part in self._partition(batch):
-                    variables = tuple(zip(self._fields, values, strict=True))
-                    self._blocks(Key(tag, timekey, variables), part, blocks)
+            blocks = self._blocks.of(batch)
         except Exception as error:
             self.context.log.debug("format raised", exc_info=error)
             left = count - counters.frame.explained
@@ -145,37 +128,6 @@ class BufferedOutput(OutputNode):
             if news:
                 self._work.notify()
         return True
-
-    def _blocks(
-        self, key: Key, batch: EventBatch, blocks: list[tuple[Key, bytes, int]]
-    ) -> list[tuple[Key, bytes, int]]:
-        """Adds `batch` as blocks that fit into a chunk each."""
-        explained = self.context.counters.frame.explained
-        data = bytes(batch) if self._format is None else self._format(batch)
-        if data is None:
-            data = bytes(batch)
-        # what a formatter drops it explains; the rest is in the block
-        count = len(batch) - (self.context.counters.frame.explained - explained)
-        if self.limits.fits(len(data), count) or len(batch) <= 1:
-            if count and not self.limits.fits(len(data), count):
-                self.context.counters.oversize(count)
-                self.context.log_repeated(
-                    "event is larger than chunk_limit_size: it gets a chunk of its own", bytes=len(data)
-                )
-            if count:
-                blocks.append((key, data, count))
-            return blocks
-        if self.context.counters.frame.explained != explained:
-            raise ValueError(
-                "a batch larger than a chunk cannot be formatted twice: the formatter drops events"
-            )
-        pieces = max(2, -(-len(data) // self.limits.chunk_bytes))
-        if self.limits.chunk_events is not None:
-            pieces = max(pieces, -(-len(batch) // self.limits.chunk_events))
-        step = max(1, len(batch) // pieces)
-        for start in range(0, len(batch), step):
-            self._blocks(key, batch.slice(start, min(start + step, len(batch))), blocks)
-        return blocks
 
     # ------------------------------------------------------------ the flush threads
 
@@ -413,6 +365,3 @@ class BufferedOutput(OutputNode):
                 buffer.events, buffer.size_bytes, len(buffer.staged), buffer.queued, len(buffer.flying),
                 now - oldest,
             )  # fmt: skip
-
-
-_PLAIN: Final = Key(None, None, ())

@@ -142,6 +142,20 @@ def test_plugins_show(folder: Path, capsys: pytest.CaptureFixture[str], name: st
     assert "tag (string; required)" in out
 
 
+def test_all_unknown_plugins_are_named_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        "<source>\n@type htpt\n<parse>\n@type jsno\n</parse>\n</source>\n<filter **>\n@type grpe\n</filter>\n"
+        "<match **>\n@type cpoy\n<store>\n@type fiel\n<format>\n@type lvst\n</format>\n</store>\n</match>\n"
+        "<match x>\n@type file\npath /tmp/x\n<format>\n@type josn\n</format>\n</match>\n"
+    )
+    assert check(folder, text) == 1
+    out = capsys.readouterr().out
+    for name in ("htpt", "jsno", "grpe", "cpoy", "fiel", "lvst", "josn"):
+        assert f"plugin '{name}'" in out
+    assert "did you mean json?" in out
+    assert "7 errors" in out
+
+
 def test_plugins_show_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugins", "show", "local", "-p", str(folder), "--kind", "output", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)

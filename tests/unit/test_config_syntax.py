@@ -109,6 +109,10 @@ def test_value(line: str, expected: str) -> None:
         ("ENV['PORT'] == '5140' ? use_nil : 1", None),
         ("use_nil", None),
         ("ENV['NOPE'] || use_nil", None),
+        ("ENV['PORT'] && 'set'", "set"),
+        ("ENV['NOPE'] && 'set' || 'not'", "not"),
+        ("!ENV['NOPE'].nil?", "false"),
+        ("!!ENV['PORT'] == true", "true"),
         ("", ""),
     ],
 )

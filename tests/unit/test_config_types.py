@@ -111,6 +111,8 @@ def test_typed_items(of: str, kind: str, text: str, expected: Any) -> None:
     [
         ("bool", None, "maybe", "maybe"),
         ("bool", None, "True", "True"),
+        ("float", None, "1e400", "too large"),
+        ("time", None, "1e400", "too large"),
         ("enum", None, "three", "one, two"),
         ("enum", None, "ONE", "ONE"),
         ("array", None, "[1", "JSON"),
