@@ -19,6 +19,7 @@ from forwarder._native import (
     Intake,
     StreamFeeder,
     StreamServer,
+    UdpReceiver,
     python_parser,
 )
 from forwarder.api.errors import BufferOverflow
@@ -152,6 +153,39 @@ class Reception:
                 return
 
 
+def udp_receiver(
+    plugin: Input,
+    ingestor: Ingestor,
+    bind: str,
+    port: int,
+    *,
+    limit: int,
+    receive_buffer_size: int | None,
+    reuse_port: bool,
+) -> UdpReceiver:
+    """A bound UDP socket. `limit`: longest message; `receive_buffer_size` None: what is good against loss.
+
+    Warns where the kernel gave a smaller receive buffer than was asked for, and where it does not tell how
+    many datagrams it drops. Raises OSError: the port cannot be had.
+    """
+    asked = receive_buffer_size or DEFAULT_RECEIVE_BUFFER
+    receiver = UdpReceiver(
+        ingestor, bind, port,
+        message_length_limit=limit, receive_buffer_size=asked, reuse_port=reuse_port,
+    )  # fmt: skip
+    granted = receiver.receive_buffer_size
+    if granted < asked:
+        plugin.log.warning(
+            f"the kernel gave a receive buffer of {granted} bytes instead of {asked}: bursts are lost "
+            f"sooner; raise the limit with: sysctl -w net.core.rmem_max={asked}"
+        )
+    if not receiver.counts_drops:
+        plugin.log.warning(
+            "the kernel does not tell how many datagrams it drops: such losses are not counted"
+        )
+    return receiver
+
+
 class StreamReceiver(Receiver, Protocol):
     """A receiver with a port."""
 
@@ -172,6 +206,7 @@ def stream_receiver(
     keepalive: bool = False,
     allow: Sequence[str] | None = None,
     tls: bool | None = None,
+    reuse_port: bool = False,
 ) -> StreamReceiver:
     """A server for TCP (native) or TLS, as `transport` says. `delimiter` None: octet counting (RFC 6587).
 
@@ -184,12 +219,13 @@ def stream_receiver(
 
         feeder = StreamFeeder(ingestor, delimiter=delimiter, limit=limit)
         return TlsServer(
-            plugin, feeder, transport, bind, port, keepalive=keepalive, allow=allow, max_connections=most
-        )
+            plugin, feeder, transport, bind, port, keepalive=keepalive, allow=allow, max_connections=most,
+            reuse_port=reuse_port,
+        )  # fmt: skip
     return StreamServer(
         ingestor, bind, port, delimiter=delimiter, message_length_limit=limit,
         receive_buffer_size=transport.receive_buffer_size, linger_timeout=transport.linger_timeout,
-        keepalive=keepalive, allow=allow, max_connections=most,
+        keepalive=keepalive, allow=allow, max_connections=most, reuse_port=reuse_port,
     )  # fmt: skip
 
 
@@ -220,15 +256,6 @@ def check_certificate(transport: Transport) -> None:
     from forwarder.api.tls import server_context  # noqa: PLC0415 - as in `stream_receiver`
 
     server_context(transport)
-
-
-def warn_receive_buffer(plugin: Input, asked: int, granted: int) -> None:
-    """Says so when the kernel gave a smaller receive buffer than was asked for."""
-    if granted < asked:
-        plugin.log.warning(
-            f"the kernel gave a receive buffer of {granted} bytes instead of {asked}: bursts are lost "
-            f"sooner; raise the limit with: sysctl -w net.core.rmem_max={asked}"
-        )
 
 
 def _shown(sample: bytes) -> str:

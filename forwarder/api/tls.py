@@ -131,6 +131,7 @@ class TlsServer:
         keepalive: bool = False,
         allow: Sequence[str] | None = None,
         max_connections: int = 1024,
+        reuse_port: bool = False,
     ) -> None:
         self._feeder = feeder
         self._certificates = _Certificates(plugin, transport)
@@ -138,7 +139,7 @@ class TlsServer:
         self._keepalive = keepalive
         self._allow = allow
         self._max_connections = max_connections
-        self._listener = _listen(bind, port, transport.receive_buffer_size)
+        self._listener = _listen(bind, port, transport.receive_buffer_size, reuse_port)
         self._selector = selectors.DefaultSelector()
         self._waker, self._wake = socket.socketpair()
         self._wake.setblocking(False)
@@ -309,11 +310,13 @@ class TlsServer:
         self._finished = True
 
 
-def _listen(bind: str, port: int, receive_buffer_size: int | None) -> socket.socket:
+def _listen(bind: str, port: int, receive_buffer_size: int | None, reuse_port: bool) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if receive_buffer_size is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_size)
         listener.bind(address)

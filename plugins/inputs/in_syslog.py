@@ -11,7 +11,7 @@ connection; a line end between messages is skipped, as Fluentd does.
 
 from __future__ import annotations
 
-from forwarder._native import Ingestor, UdpReceiver
+from forwarder._native import Ingestor
 from forwarder.api import (
     ConfigError,
     Input,
@@ -25,12 +25,11 @@ from forwarder.api import (
     string,
 )
 from forwarder.api.server import (
-    DEFAULT_RECEIVE_BUFFER,
     Reception,
     check_certificate,
     receiver_parser,
     stream_receiver,
-    warn_receive_buffer,
+    udp_receiver,
 )
 from forwarder.api.shared_sections import Transport
 
@@ -72,6 +71,11 @@ class SyslogInput(Input):
     message_length_limit = size("Longest datagram in bytes; the rest is cut off.", 2048)
     blocking_timeout = duration("Only has a meaning for Fluentd's event loop; does nothing here.", 0.5)
     delimiter = string("What ends a message on a stream.", "\n")
+    reuse_port = boolean(
+        "Not in Fluentd: several sockets may listen on the port (SO_REUSEPORT), among which the kernel spreads "
+        "the senders.",
+        False,
+    )
 
     transport = section(SyslogTransport, "Socket and TLS parameters.")
     parse = parser_section("How messages are parsed.", default="syslog", defaults={"with_priority": True})
@@ -122,7 +126,14 @@ class SyslogInput(Input):
 
     def start(self) -> None:
         if self._protocol == "udp":
-            self._reception = Reception(self, self._udp(), waits=False)
+            datagrams = udp_receiver(
+                self, self._ingestor, self.bind, self.port,
+                limit=self.message_length_limit,
+                receive_buffer_size=self.transport.receive_buffer_size,
+                reuse_port=self.reuse_port,
+            )  # fmt: skip
+            self._log_listening(datagrams.port)
+            self._reception = Reception(self, datagrams, waits=False)
         else:
             octets = self.frame_type == "octet_count"
             receiver = stream_receiver(
@@ -130,6 +141,7 @@ class SyslogInput(Input):
                 tls=self._protocol == "tls",
                 delimiter=None if octets else self.delimiter.encode(),
                 keepalive=self.send_keepalive_packet,
+                reuse_port=self.reuse_port,
             )  # fmt: skip
             self._log_listening(receiver.port)
             self._reception = Reception(self, receiver, waits=True)
@@ -137,16 +149,6 @@ class SyslogInput(Input):
 
     def stop(self) -> None:
         self._reception.stop()
-
-    def _udp(self) -> UdpReceiver:
-        asked = self.transport.receive_buffer_size or DEFAULT_RECEIVE_BUFFER
-        receiver = UdpReceiver(
-            self._ingestor, self.bind, self.port,
-            message_length_limit=self.message_length_limit, receive_buffer_size=asked,
-        )  # fmt: skip
-        self._log_listening(receiver.port)
-        warn_receive_buffer(self, asked, receiver.receive_buffer_size)
-        return receiver
 
     def _log_listening(self, port: int) -> None:
         self.bound_port = port

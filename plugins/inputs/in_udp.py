@@ -11,7 +11,7 @@ of senders are kept for five minutes. A message that was cut at `message_length_
 
 from __future__ import annotations
 
-from forwarder._native import Ingestor, UdpReceiver
+from forwarder._native import Ingestor
 from forwarder.api import (
     ConfigError,
     Input,
@@ -25,7 +25,7 @@ from forwarder.api import (
     size,
     string,
 )
-from forwarder.api.server import DEFAULT_RECEIVE_BUFFER, Reception, receiver_parser, warn_receive_buffer
+from forwarder.api.server import Reception, receiver_parser, udp_receiver
 from forwarder.api.shared_sections import Extract, Transport
 
 
@@ -56,6 +56,11 @@ class UdpInput(Input):
         deprecated="use receive_buffer_size in the transport section instead",
     )  # fmt: skip
     blocking_timeout = duration("Only has a meaning for Fluentd's event loop; does nothing here.", 0.5)
+    reuse_port = boolean(
+        "Not in Fluentd: several sockets may listen on the port (SO_REUSEPORT), among which the kernel spreads "
+        "the senders.",
+        False,
+    )
 
     transport = section(UdpTransport, "Socket parameters.")
     parse = parser_section("How messages are parsed.")
@@ -84,14 +89,14 @@ class UdpInput(Input):
         )
 
     def start(self) -> None:
-        configured = self.receive_buffer_size or self.transport.receive_buffer_size
-        asked = configured or DEFAULT_RECEIVE_BUFFER
-        receiver = UdpReceiver(
-            self._ingestor, self.bind, self.port, message_length_limit=self._limit, receive_buffer_size=asked
-        )
+        receiver = udp_receiver(
+            self, self._ingestor, self.bind, self.port,
+            limit=self._limit,
+            receive_buffer_size=self.receive_buffer_size or self.transport.receive_buffer_size,
+            reuse_port=self.reuse_port,
+        )  # fmt: skip
         self.bound_port = receiver.port
         self.log.info("listening udp socket", bind=self.bind, port=receiver.port)
-        warn_receive_buffer(self, asked, receiver.receive_buffer_size)
         self._reception = Reception(self, receiver, waits=False)
         self._reception.start()
 

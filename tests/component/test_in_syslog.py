@@ -156,3 +156,15 @@ def test_tls(certificates: Any) -> None:
 def test_wrong_configurations_are_refused(extra: str, words: str) -> None:
     with pytest.raises(Exception, match=words):
         run(config(extra), start=False)
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp", "tls"])
+def test_a_port_is_shared_where_both_say_so(protocol: str, certificates: Any) -> None:
+    files = f"cert_path {certificates.cert}\nprivate_key_path {certificates.key}" if protocol == "tls" else ""
+    sections = f"<transport {protocol}>\n{files}\n</transport>\n{RFC5424}"
+    with run(config("reuse_port true", sections)) as one:
+        port = f"port {one.plugin('in_syslog').bound_port}"
+        with pytest.raises(OSError, match="in use"):
+            run(config(sections=sections).replace("port 0", port))
+        with run(config("reuse_port true", sections).replace("port 0", port)):
+            pass

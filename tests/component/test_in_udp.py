@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from forwarder.api import Parser, Record
+from forwarder._native import UdpReceiver
+from forwarder.api import Parser, Record, server
 from forwarder.api.testing import Driver, run
 
 CONFIG = """
@@ -170,6 +171,38 @@ def test_a_receive_buffer_that_the_kernel_caps_is_warned_about() -> None:
     with run(config(sections=sections)) as driver:
         assert "instead of 2147483648" in driver.log
         assert "net.core.rmem_max" in driver.log
+
+
+class Uncounted:
+    """A receiver on a kernel that does not count what it drops."""
+
+    counts_drops = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._receiver = UdpReceiver(*arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._receiver, name)
+
+
+def test_a_kernel_that_does_not_count_drops_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    with run(config()) as driver:
+        assert "not counted" not in driver.log
+    monkeypatch.setattr(server, "UdpReceiver", Uncounted)
+    with run(config()) as driver:
+        assert driver.log.count("not counted") == 1
+        send(driver, b"x")
+        driver.wait_for_events(1)
+
+
+def test_a_port_is_shared_only_where_both_say_so() -> None:
+    with run(config("reuse_port true")) as one:
+        port = one.plugin("in_udp").bound_port
+        with pytest.raises(OSError, match="in use"):
+            run(config().replace("port 0", f"port {port}"))
+        with run(config("reuse_port true").replace("port 0", f"port {port}")) as two:
+            send(one, *[b"x"] * 100)  # one sender: all go to one of the two
+            one.wait_for(lambda: len(one.events()) + len(two.events()) == 100)
 
 
 def test_ipv6() -> None:
