@@ -72,8 +72,8 @@ class SyslogInput(Input):
     blocking_timeout = duration("Only has a meaning for Fluentd's event loop; does nothing here.", 0.5)
     delimiter = string("What ends a message on a stream.", "\n")
     reuse_port = boolean(
-        "Not in Fluentd: several sockets may listen on the port (SO_REUSEPORT), among which the kernel spreads "
-        "the senders.",
+        "Not in Fluentd: several sockets may listen on the port (SO_REUSEPORT); each sender's messages go to "
+        "one of them.",
         False,
     )
 
