@@ -23,10 +23,6 @@ def advise(structure: Structure, diagnostics: Diagnostics) -> None:
     _routes(structure.routes, "at top level", diagnostics)
     for label in structure.labels.values():
         _routes(label.routes, f"in <label {label.name}>", diagnostics)
-        if not any(route.kind == "output" for route in label.routes):
-            diagnostics.warning(
-                f"<label {label.name}> has no <match>: its events go nowhere", label.element.position
-            )
     if not structure.sources:
         diagnostics.warning("there is no <source>: nothing will be received", structure.root.position)
     unlabelled = [spec for spec in structure.sources if spec.label is None]

@@ -159,6 +159,10 @@ def _label(element: Element, labels: dict[str, LabelSpec], diagnostics: Diagnost
                 f"section <{child.name}> is not used in <label {name}>: only filter and match are",
                 child.position,
             )
+    if not element.children("match"):
+        diagnostics.error(
+            f"missing <match> in <label {name}>: where its events go", element.position, section=element.title
+        )
     for found in element.params.values():
         diagnostics.warning(
             f"parameter {found.name!r} in <label {name}> is not used", found.position, param=found.name

@@ -94,8 +94,7 @@ class PluginContext:
         """As `emit_error`, for the engine: the caller has done the books of the batch."""
         count = len(batch)
         router = self._routes.error
-        # what goes wrong inside @ERROR ends there: nothing comes back to it
-        if router is not None and self.home != "@ERROR":
+        if router is not None and self.has_error_label:
             try:
                 router.route(batch)
             except BufferOverflow:
@@ -106,6 +105,22 @@ class PluginContext:
                 return
         self.counters.lose(count, reason)
         self.log_repeated("events are lost by an error", count=count, reason=reason, error=error)
+
+    @property
+    def has_error_label(self) -> bool:
+        """Whether what goes wrong here goes to `@ERROR`; what goes wrong inside @ERROR ends there."""
+        return self._routes.error is not None and self.home != "@ERROR"
+
+    def error_admits(self, batch: EventBatch) -> bool:
+        """Whether there is an `@ERROR` for this plugin that has room for `batch`."""
+        router = self._routes.error
+        if router is None or not self.has_error_label:
+            return False
+        try:
+            router.admit(batch)
+        except BufferOverflow:
+            return False
+        return True
 
     def received(self, count: int) -> None:
         """Books events that an input took from outside."""

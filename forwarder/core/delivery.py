@@ -53,6 +53,7 @@ class BufferedOutput(OutputNode):
         self.policy = RetryPolicy.of(section, secondary=secondary is not None)
         self._immediate = section.flush_mode == "immediate"
         self._overflow = section.overflow_action
+        self._throws = self._overflow == "throw_exception"
         self._burst = section.flush_thread_burst_interval or 0.0
         self._commit_seconds = section.delayed_commit_timeout
         self._flush_at_shutdown = section.flush_at_shutdown is not False
@@ -73,8 +74,13 @@ class BufferedOutput(OutputNode):
     # ------------------------------------------------------------ the emitting threads
 
     def admit(self, batch: EventBatch) -> None:
-        """Makes room as `overflow_action` says, or raises BufferOverflow."""
+        """Makes room as `overflow_action` says, or raises BufferOverflow.
+
+        With `throw_exception` and a label `@ERROR` that has room the batch may come: it goes there.
+        """
         if not self._full():  # one comparison; a race costs at most one batch above the soft limit
+            return
+        if self._throws and self.context.error_admits(batch):
             return
         with self._work:
             if self._overflow == "drop_oldest_chunk":
@@ -93,7 +99,10 @@ class BufferedOutput(OutputNode):
             if not self._full() and not self._closed:
                 return
         self.context.log_repeated("buffer is full", count=1, bytes=self.buffer.size_bytes)
-        raise BufferOverflow(f"{self.context.id}: buffer is full ({self.buffer.size_bytes} bytes)")
+        raise self._overflowed()
+
+    def _overflowed(self) -> BufferOverflow:
+        return BufferOverflow(f"{self.context.id}: buffer is full ({self.buffer.size_bytes} bytes)")
 
     def _full(self) -> bool:
         return self.buffer.full
@@ -103,6 +112,9 @@ class BufferedOutput(OutputNode):
         counters = self.context.counters
         count = len(batch)
         counters.take(count)
+        if to_error and self._throws and self._full() and self.context.has_error_label:
+            self.context.fail(batch, "overflow", self._overflowed())
+            return False
         counters.frame.explained = 0
         try:
             blocks = self._blocks.of(batch)

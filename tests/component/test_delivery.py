@@ -9,7 +9,16 @@ from threading import Thread
 
 import pytest
 
-from forwarder.api import BufferOverflow, Chunk, EventBatch, EventStream, Output, UnrecoverableError
+from forwarder.api import (
+    BufferOverflow,
+    Chunk,
+    EventBatch,
+    EventStream,
+    Output,
+    Record,
+    RecordFilter,
+    UnrecoverableError,
+)
 from forwarder.api.testing import Capture, Driver, run
 
 FAST = "retry_wait 0.01\nretry_randomize false\nflush_mode immediate"
@@ -228,6 +237,13 @@ def test_a_chunk_that_is_not_confirmed_in_time_is_sent_again() -> None:
     assert driver["out_confirming"].delivered == 1
 
 
+class Twice(RecordFilter):
+    """Doubles `i`."""
+
+    def filter_record(self, tag: str, time_ns: int, record: Record) -> Record:
+        return {"i": record["i"] * 2}
+
+
 SMALL = "flush_mode lazy\ntotal_limit_size 100\n"
 
 
@@ -252,6 +268,57 @@ def test_overflow_throw_exception_tells_the_input() -> None:
         driver.wait_for(lambda: driver["out_test"].flushes)
         driver.emit("a", {"i": "again"})
     assert driver.records()[-1] == {"i": "again"}
+
+
+def test_overflow_goes_to_the_error_label_where_there_is_one() -> None:
+    """Filtered, as the output would have got it; the store beside the full one gets its events."""
+    config = f"""
+        <filter **>
+          @type twice
+        </filter>
+        <match **>
+          @type copy
+          <store>
+            @type test
+            @id full
+            <buffer>
+              {SMALL}
+            </buffer>
+          </store>
+          <store>
+            @type test
+            @id beside
+          </store>
+        </match>
+        <label @ERROR>
+          <match **>
+            @type test
+            @id error
+          </match>
+        </label>
+    """
+    with run(config, plugins={("filter", "twice"): Twice}) as driver:
+        for number in range(40):
+            driver.emit("a", {"i": number})
+        assert len(driver.events("beside")) == 40
+        caught = driver.records("error")
+        assert caught[-1] == {"i": 78}
+        assert 0 < len(caught) < 40
+    assert driver["full"].to_error == len(caught)
+    assert len(driver.events("full")) == 40 - len(caught)
+
+
+def test_an_error_label_without_room_tells_the_input() -> None:
+    config = buffered(SMALL) + (
+        "\n"
+        f"<label @ERROR>\n<match **>\n@type test\n@id error\n<buffer>\n{SMALL}\n</buffer>\n</match>\n</label>"
+    )
+    with run(config) as driver:
+        with pytest.raises(BufferOverflow):
+            for number in range(100):
+                driver.emit("a", {"i": number})
+        driver.flush()
+        driver.wait_for_events(2, "error")
 
 
 def test_overflow_drop_oldest_chunk_counts_what_it_drops() -> None:

@@ -52,7 +52,8 @@ def test_sources_routes_and_labels_in_order() -> None:
         ("<source>\ntpye x\n@typ x\n</source>".replace("@typ x\n", ""), 1, "@type"),
         ("<label>\n</label>", 1, "label"),
         ("<label @ROOT>\n</label>", 1, "@ROOT"),
-        ("<label @A>\n</label>\n<label @A>\n</label>", 3, "@A"),
+        ("<label @A>\n<match>\n@type x\n</match>\n</label>\n<label @A>\n</label>", 6, "@A"),
+        ("<label @A>\n<filter>\n@type x\n</filter>\n</label>", 1, "missing <match> in <label @A>"),
         ("<system>\n</system>\n<system>\n</system>", 3, "system"),
         (plugin("source", "@id a") + plugin("match **", "@id a"), 7, "@id a"),
         (plugin("source", "@label @NOPE"), 3, "@NOPE"),
@@ -83,9 +84,12 @@ def test_errors(text: str, line: int, mention: str) -> None:
     [
         ("<sorce>\n</sorce>", "did you mean <source>?"),
         ("port 1\n", "'port' at top level is not used"),
-        ("<label @A>\nx 1\n</label>", "'x' in <label @A>"),
-        ("<label @A>\n<source>\n@type x\n</source>\n</label>", "<source> is not used in <label @A>"),
-        ("<label @A>\n</label>", "label @A is not used"),
+        ("<label @A>\nx 1\n<match>\n@type x\n</match>\n</label>", "'x' in <label @A>"),
+        (
+            "<label @A>\n<source>\n@type x\n</source>\n<match>\n@type x\n</match>\n</label>",
+            "<source> is not used in <label @A>",
+        ),
+        ("<label @A>\n<match>\n@type x\n</match>\n</label>", "label @A is not used"),
         ("<system>\nfoo 1\n</system>", "'foo' in <system> is not used"),
     ],
 )
@@ -135,7 +139,6 @@ def advice(text: str) -> str:
         (plugin("source") + plugin("match a") + plugin("filter **"), "after the last <match> at top level"),
         (plugin("source"), "no <match>"),
         (plugin("match **"), "no <source>"),
-        (plugin("source", "@label @A") + "<label @A>\n</label>", "<label @A> has no <match>"),
     ],
 )
 def test_advice(text: str, mention: str) -> None:
