@@ -155,11 +155,11 @@ def _gzip(blocks: Blocks) -> Blocks:
 def _zstd() -> Callable[[Blocks], Blocks]:
     try:
         try:
-            from compression.zstd import (  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415
+            from compression.zstd import ZstdCompressor  # noqa: PLC0415 - only who wants it needs it
+        except ImportError:
+            from backports.zstd import (  # type: ignore[assignment, unused-ignore]  # noqa: PLC0415
                 ZstdCompressor,
             )
-        except ImportError:
-            from backports.zstd import ZstdCompressor  # noqa: PLC0415  (only who wants it needs it)
     except ImportError:
         raise ConfigError(
             "compress zstd needs Python 3.14 or the package backports.zstd: pip install 'forwarder[zstd]'",
