@@ -447,22 +447,28 @@ fn walk<'a>(body: &'a [u8], mut each: impl FnMut(&'a [u8], usize, usize, usize) 
     let mut pos = 0;
     while pos < body.len() {
         let start = pos;
-        let key = match msgpack::read_token(body, &mut pos) {
-            Ok(Token::Str(key) | Token::Bin(key)) => key,
-            Ok(Token::Array(_) | Token::Map(_)) => {
-                pos = start;
-                if msgpack::skip_value(body, &mut pos).is_err() {
-                    return;
-                }
-                &[]
-            }
-            Ok(_) => &[],
-            Err(_) => return,
+        let key = match msgpack::read_short_key(body, &mut pos) {
+            Some(key) => key,
+            None => match long_key(body, &mut pos) {
+                Some(key) => key,
+                None => return,
+            },
         };
         let value = pos;
         if msgpack::skip_value(body, &mut pos).is_err() || !each(key, start, value, pos) {
             return;
         }
+    }
+}
+
+/// A key that is long, or no text (empty then); None: broken bytes.
+#[cold]
+fn long_key<'a>(body: &'a [u8], pos: &mut usize) -> Option<&'a [u8]> {
+    let start = *pos;
+    msgpack::skip_value(body, pos).ok()?;
+    match msgpack::read_token(body, &mut { start }) {
+        Ok(Token::Str(key) | Token::Bin(key)) => Some(key),
+        _ => Some(&[]),
     }
 }
 

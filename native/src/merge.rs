@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::msgpack::{Malformed, Token, read_token, skip_value, write_str_header};
+use crate::msgpack::{Malformed, Token, read_short_key, read_token, skip_value, write_str_header};
 
 /// From so many parsed fields on, they are found by hash.
 const MANY_FIELDS: usize = 16;
@@ -19,6 +19,9 @@ pub struct Field {
 
 /// The bytes of a text key, as a range.
 fn read_key(data: &[u8], pos: &mut usize) -> Result<(usize, usize), Malformed> {
+    if let Some(key) = read_short_key(data, pos) {
+        return Ok((*pos - key.len(), *pos));
+    }
     let start = *pos;
     match read_token(data, pos)? {
         Token::Str(raw) | Token::Bin(raw) => Ok((*pos - raw.len(), *pos)),
@@ -46,6 +49,58 @@ pub fn prefix_keys(prefix: &[u8], fields: &[u8], pairs: usize, out: &mut Vec<u8>
         out.extend_from_slice(&fields[value..pos]);
     }
     Ok(())
+}
+
+/// Records with more pairs than this are merged key by key.
+const FEW_PAIRS: usize = 32;
+
+/// 32 bits of a key: equal keys have equal ones, others nearly never.
+#[inline(always)]
+fn digest(key: &[u8]) -> u32 {
+    let len = key.len();
+    let (head, tail) = if let (Some(head), Some(tail)) = (key.first_chunk(), key.last_chunk()) {
+        (u64::from_le_bytes(*head), u64::from_le_bytes(*tail))
+    } else if let (Some(head), Some(tail)) = (key.first_chunk(), key.last_chunk()) {
+        (u64::from(u32::from_le_bytes(*head)), u64::from(u32::from_le_bytes(*tail)))
+    } else if len > 0 {
+        (u64::from(key[0]) << 8 | u64::from(key[len / 2]), u64::from(key[len - 1]))
+    } else {
+        (0, 0)
+    };
+    ((head ^ tail.rotate_left(29) ^ len as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
+
+/// Whether no key of `parsed` is in the record whose pairs are in `parts`, so that merging is appending.
+/// False also where it is not found out cheaply.
+#[inline]
+#[must_use]
+pub fn disjoint(parts: [&[u8]; 2], parsed: &[u8]) -> bool {
+    let mut digests = [0; FEW_PAIRS];
+    let mut count = 0;
+    for part in parts {
+        let mut pos = 0;
+        while pos < part.len() {
+            let Some(key) = read_short_key(part, &mut pos) else { return false };
+            if count == FEW_PAIRS || skip_value(part, &mut pos).is_err() {
+                return false;
+            }
+            digests[count] = digest(key);
+            count += 1;
+        }
+    }
+    let digests = &digests[..count];
+    let mut pos = 0;
+    while pos < parsed.len() {
+        let Some(key) = read_short_key(parsed, &mut pos) else { return false };
+        let own = digest(key);
+        // no early end: the compiler makes a few wide comparisons of it
+        if skip_value(parsed, &mut pos).is_err()
+            || digests.iter().fold(false, |hit, known| hit | (*known == own))
+        {
+            return false;
+        }
+    }
+    true
 }
 
 /// Ruby's `Hash#merge`: a key of both keeps its place and gets the parsed value, new keys follow. Gives
@@ -129,6 +184,22 @@ mod tests {
             assert_eq!(count, merged.len());
             assert_eq!(out, pairs(&merged));
         }
+    }
+
+    #[test]
+    fn disjoint_sees_every_common_key() {
+        let names = ["", "a", "ab", "abc", "abcd", "abcdefg", "abcdefgh", "a-long-key-of-more-than-sixteen"];
+        for (at, name) in names.iter().enumerate() {
+            let others: Vec<_> =
+                names.iter().filter(|other| *other != name).map(|other| (*other, 7)).collect();
+            let (left, right) = (pairs(&others[..3]), pairs(&others[3..]));
+            let own = pairs(&[(name, 1)]);
+            assert!(disjoint([&left, &right], &own), "{at}");
+            assert!(!disjoint([&left, &pairs(&[(name, 1)])], &own), "{at}");
+            assert!(!disjoint([&own, &right], &pairs(&[("x", 1), (name, 1)])), "{at}");
+        }
+        assert!(disjoint([&[], &[]], &pairs(&[("a", 1)])));
+        assert!(!disjoint([&[0xa1], &[]], &pairs(&[("a", 1)])), "broken bytes are left to merge");
     }
 
     #[test]

@@ -282,17 +282,70 @@ pub fn read_token<'a>(data: &'a [u8], pos: &mut usize) -> Result<Token<'a>, Malf
     })
 }
 
+/// Sizes in bytes of the values whose first byte tells it all; 0: another.
+const SIZES: [u8; 256] = {
+    let mut sizes = [0; 256];
+    let mut first = 0;
+    while first < 256 {
+        sizes[first] = match first {
+            0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => 1,
+            0xa0..=0xbf => 1 + (first as u8 & 0x1f),
+            0xcc | 0xd0 => 2,
+            0xcd | 0xd1 => 3,
+            0xca | 0xce | 0xd2 => 5,
+            0xcb | 0xcf | 0xd3 => 9,
+            0xd4..=0xd8 => 2 + (1 << (first - 0xd4)),
+            _ => 0,
+        };
+        first += 1;
+    }
+    sizes
+};
+
 /// Moves `pos` behind the value that starts there.
 ///
 /// # Errors
 /// [`Malformed`] for truncated, reserved or too deeply nested bytes; `pos` is then anywhere.
-#[inline]
+#[inline(always)]
 pub fn skip_value(data: &[u8], pos: &mut usize) -> Result<(), Malformed> {
+    let Some(&first) = data.get(*pos) else { return Err(Malformed::Truncated) };
+    let size = match SIZES[usize::from(first)] {
+        0 if first == 0xd9 => match data.get(*pos + 1) {
+            Some(len) => 2 + usize::from(*len),
+            None => return Err(Malformed::Truncated),
+        },
+        0 => return skip_other(data, pos, 0),
+        size => usize::from(size),
+    };
+    if data.len() - *pos < size {
+        return Err(Malformed::Truncated);
+    }
+    *pos += size;
+    Ok(())
+}
+
+/// The rarer kinds; `depth` counts the arrays and maps around the value.
+fn skip_other(data: &[u8], pos: &mut usize, depth: u32) -> Result<(), Malformed> {
     match read_token(data, pos)? {
-        Token::Array(len) => skip_children(data, pos, len, 1),
-        Token::Map(len) => skip_children(data, pos, len.saturating_mul(2), 1),
+        Token::Array(len) => skip_children(data, pos, len, depth + 1),
+        Token::Map(len) => skip_children(data, pos, len.saturating_mul(2), depth + 1),
         _ => Ok(()),
     }
+}
+
+/// Reads a map key that is a string of less than 256 bytes and moves `pos` behind it. None, and `pos`
+/// unmoved, for any other.
+#[inline(always)]
+pub fn read_short_key<'a>(data: &'a [u8], pos: &mut usize) -> Option<&'a [u8]> {
+    let first = *data.get(*pos)?;
+    let (start, len) = match first {
+        0xa0..=0xbf => (*pos + 1, usize::from(first & 0x1f)),
+        0xd9 => (*pos + 2, usize::from(*data.get(*pos + 1)?)),
+        _ => return None,
+    };
+    let key = data.get(start..start + len)?;
+    *pos = start + len;
+    Some(key)
 }
 
 fn skip_children(data: &[u8], pos: &mut usize, count: usize, depth: u32) -> Result<(), Malformed> {
@@ -300,10 +353,10 @@ fn skip_children(data: &[u8], pos: &mut usize, count: usize, depth: u32) -> Resu
         return Err(Malformed::TooDeep);
     }
     for _ in 0..count {
-        match read_token(data, pos)? {
-            Token::Array(len) => skip_children(data, pos, len, depth + 1)?,
-            Token::Map(len) => skip_children(data, pos, len.saturating_mul(2), depth + 1)?,
-            _ => {}
+        match data.get(*pos) {
+            // only what nests can go deeper
+            Some(0x80..=0x9f | 0xdc..=0xdf) => skip_other(data, pos, depth)?,
+            _ => skip_value(data, pos)?,
         }
     }
     Ok(())
@@ -422,6 +475,22 @@ mod tests {
             write_text(&mut out, &text, false);
             let mut pos = 0;
             assert_eq!(read_token(&out, &mut pos), Ok(Token::Str(&text)));
+        }
+    }
+
+    #[test]
+    fn skipping_agrees_with_reading_for_every_first_byte() {
+        for first in 0..=255u8 {
+            let mut data = vec![first];
+            data.extend_from_slice(&[0; 40]);
+            let (mut read, mut skipped) = (0, 0);
+            let token = read_token(&data, &mut read);
+            let outcome = skip_value(&data, &mut skipped);
+            assert_eq!(token.is_err(), outcome.is_err(), "{first:#x}");
+            if !matches!(token, Err(_) | Ok(Token::Array(_) | Token::Map(_))) {
+                assert_eq!(read, skipped, "{first:#x}");
+                assert_eq!(skip_value(&data[..read - 1], &mut 0), Err(Malformed::Truncated), "{first:#x}");
+            }
         }
     }
 

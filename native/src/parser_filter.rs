@@ -14,10 +14,10 @@ use pyo3::types::PyBytes;
 use crate::accessor::{Accessor, is_key};
 use crate::compiled::CompiledParser;
 use crate::event::{Batch, EventBatch};
-use crate::merge::{Field, merge, prefix_keys};
+use crate::merge::{Field, disjoint, merge, prefix_keys};
 use crate::msgpack::{
-    self, Malformed, Token, read_entry, read_token, skip_value, write_entry_start, write_map_header,
-    write_str,
+    self, Malformed, Token, read_entry, read_short_key, read_token, skip_value, write_entry_start,
+    write_map_header, write_str,
 };
 use crate::parser::{Events, Item, Mismatch, Parser};
 
@@ -118,8 +118,8 @@ pub fn apply(parser: &dyn Parser, options: &FilterOptions, batch: &Batch) -> Out
     for (tag_run, data) in batch.iter_runs() {
         let mut pos = 0;
         while pos < data.len() {
-            let Ok((entry, value)) = read_event(data, &mut pos, &options.key, top_level) else { break };
-            run.event(tag_run.tag, &entry, value, &mut *session, &mut events);
+            let Ok((entry, found)) = read_event(data, &mut pos, &options.key, top_level) else { break };
+            run.event(tag_run.tag, &entry, found, &mut *session, &mut events);
         }
     }
     let mut outcome = run.outcome;
@@ -130,6 +130,14 @@ pub fn apply(parser: &dyn Parser, options: &FilterOptions, batch: &Batch) -> Out
     outcome
 }
 
+/// The field that is parsed.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    value: &'a [u8],
+    /// Where key and value stand in the record's pairs; None where the field is nested.
+    pair: Option<(usize, usize)>,
+}
+
 /// An entry and the value of its field, in one walk where the field is at the top level.
 #[inline]
 fn read_event<'a>(
@@ -137,10 +145,11 @@ fn read_event<'a>(
     pos: &mut usize,
     key: &Accessor,
     top_level: Option<&[u8]>,
-) -> Result<(msgpack::Entry<'a>, Option<&'a [u8]>), Malformed> {
+) -> Result<(msgpack::Entry<'a>, Option<Found<'a>>), Malformed> {
     let Some(top_level) = top_level else {
         let entry = read_entry(data, pos)?;
-        return Ok((entry, key.get(entry.body, entry.pairs)));
+        let found = key.get(entry.body, entry.pairs).map(|value| Found { value, pair: None });
+        return Ok((entry, found));
     };
     let start = *pos;
     let Token::Array(2) = read_token(data, pos)? else { return Err(Malformed::NotAnEntry) };
@@ -152,15 +161,18 @@ fn read_event<'a>(
     let mut found = None;
     for _ in 0..pairs {
         let key_start = *pos;
-        let token = read_token(data, pos)?;
-        if matches!(token, Token::Array(_) | Token::Map(_)) {
-            *pos = key_start;
-            skip_value(data, pos)?;
-        }
+        let wanted = match read_short_key(data, pos) {
+            Some(key) => key == top_level,
+            None => {
+                skip_value(data, pos)?;
+                is_key(&read_token(data, &mut { key_start })?, top_level)
+            }
+        };
         let value_start = *pos;
         skip_value(data, pos)?;
-        if found.is_none() && is_key(&token, top_level) {
-            found = Some(&data[value_start..*pos]);
+        if wanted && found.is_none() {
+            let pair = Some((key_start - body_start, *pos - body_start));
+            found = Some(Found { value: &data[value_start..*pos], pair });
         }
     }
     let entry = msgpack::Entry {
@@ -188,11 +200,12 @@ impl Run<'_> {
         &mut self,
         tag: u32,
         entry: &msgpack::Entry<'_>,
-        value: Option<&[u8]>,
+        found: Option<Found<'_>>,
         session: &mut dyn crate::parser::Session,
         events: &mut Events,
     ) {
-        let mut text = match value.map(|value| read_token(value, &mut 0)) {
+        let pair = found.and_then(|found| found.pair);
+        let mut text = match found.map(|found| read_token(found.value, &mut 0)) {
             None | Some(Ok(Token::Nil)) => {
                 return self.failed(tag, entry, "missing_key", b"", Kept::Reserved);
             }
@@ -213,13 +226,13 @@ impl Run<'_> {
         events.clear();
         match session.parse(text, events) {
             Ok(()) if events.unmatched > 0 => {
-                self.parsed(tag, entry, events);
+                self.parsed(tag, entry, pair, events);
                 self.failed(tag, entry, Mismatch::NoMatch.reason(), text, Kept::Reserved);
             }
             Ok(()) if events.items.is_empty() => {
                 self.count("no_events", text);
             }
-            Ok(()) => self.parsed(tag, entry, events),
+            Ok(()) => self.parsed(tag, entry, pair, events),
             Err(why @ (Mismatch::InvalidTime | Mismatch::Failed)) => {
                 self.failed(tag, entry, why.reason(), text, Kept::Out);
             }
@@ -261,14 +274,26 @@ impl Run<'_> {
     }
 
     #[inline]
-    fn parsed(&mut self, tag: u32, entry: &msgpack::Entry<'_>, events: &Events) {
-        let plain =
-            !self.options.reserve_data && self.options.prefix.is_none() && self.options.hash_field.is_none();
+    fn parsed(
+        &mut self,
+        tag: u32,
+        entry: &msgpack::Entry<'_>,
+        pair: Option<(usize, usize)>,
+        events: &Events,
+    ) {
+        let undressed = self.options.prefix.is_none() && self.options.hash_field.is_none();
+        let plain = undressed && !self.options.reserve_data;
         for item in &events.items {
             let time = self.time(entry, item);
             let fields = &events.fields[item.start..item.end];
+            let pairs = item.pairs as usize;
             if plain {
-                append(&mut self.outcome.good, tag, time, fields, item.pairs as usize);
+                append(&mut self.outcome.good, tag, time, [fields, &[], &[]], pairs);
+            } else if undressed
+                && let Some((parts, kept)) = self.kept(entry, pair)
+                && disjoint(parts, fields)
+            {
+                append(&mut self.outcome.good, tag, time, [parts[0], parts[1], fields], kept + pairs);
             } else {
                 self.dressed(tag, entry, time, fields, item.pairs as usize);
             }
@@ -283,6 +308,20 @@ impl Run<'_> {
             None if self.estimate => Time::New(self.now_ns),
             None => Time::Original(entry.time_bytes),
         }
+    }
+
+    /// The original pairs that `reserve_data` keeps, without copying; None where that takes more work.
+    #[inline]
+    fn kept<'e>(
+        &self,
+        entry: &msgpack::Entry<'e>,
+        pair: Option<(usize, usize)>,
+    ) -> Option<([&'e [u8]; 2], usize)> {
+        if !self.options.remove_key {
+            return Some(([entry.body, &[]], entry.pairs));
+        }
+        let (start, end) = pair?;
+        Some(([&entry.body[..start], &entry.body[end..]], entry.pairs - 1))
     }
 
     /// An event whose parsed fields are prefixed, put into a hash, or merged into the original record.
@@ -330,12 +369,12 @@ impl Run<'_> {
                 (fields, pairs) = (merged, count);
             }
         }
-        append(&mut self.outcome.good, tag, time, fields, pairs);
+        append(&mut self.outcome.good, tag, time, [fields, &[], &[]], pairs);
     }
 }
 
 #[inline]
-fn append(out: &mut Batch, tag: u32, time: Time<'_>, fields: &[u8], pairs: usize) {
+fn append(out: &mut Batch, tag: u32, time: Time<'_>, parts: [&[u8]; 3], pairs: usize) {
     let start = out.data.len();
     match time {
         Time::Original(time) => {
@@ -345,7 +384,9 @@ fn append(out: &mut Batch, tag: u32, time: Time<'_>, fields: &[u8], pairs: usize
         Time::New(time_ns) => write_entry_start(&mut out.data, time_ns),
     }
     write_map_header(&mut out.data, pairs);
-    out.data.extend_from_slice(fields);
+    for part in parts {
+        out.data.extend_from_slice(part);
+    }
     let len = out.data.len() - start;
     out.book(tag, len);
 }
