@@ -366,6 +366,9 @@ def grok_explain(library: Sequence[str], pattern: str, text: bytes) -> tuple[lis
     """How far `text` matches: the pattern's elements, how many of them match from the first on, and from
     where to where (bytes). Raises ValueError as `grok_parser`."""
 
+def keep_memory() -> None:
+    """Has the C library reuse the memory of past batches (up to 64 MiB) instead of giving it back."""
+
 def none_parser(message_key: str, options: dict[str, Any]) -> CompiledParser:
     """The whole text as one field."""
 

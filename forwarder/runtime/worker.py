@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
+from forwarder._native import keep_memory
 from forwarder.api.errors import ConfigError
 from forwarder.config.diagnostics import Diagnostics
 from forwarder.config.reader import add_include_dir, load, parse_text
@@ -159,6 +160,8 @@ def _serve(engine: Engine, log: Log, options: Options) -> int:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     stopping = False
+
+    keep_memory()
 
     def note(number: int, _frame: Any) -> None:
         if stopping and number in (signal.SIGTERM, signal.SIGINT):

@@ -14,6 +14,7 @@ pub mod intake;
 pub mod json_in;
 pub mod json_out;
 pub mod json_parser;
+pub mod memory;
 pub mod merge;
 pub mod msgpack;
 pub mod none;
@@ -59,6 +60,8 @@ mod _native {
     use crate::intake::{FedConnection, Ingestor, Intake, StreamFeeder, StreamFramer, python_parser};
     #[pymodule_export]
     use crate::json_parser::json_parser;
+    #[pymodule_export]
+    use crate::memory::keep_memory;
     #[pymodule_export]
     use crate::none::none_parser;
     #[pymodule_export]
