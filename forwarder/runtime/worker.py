@@ -156,12 +156,11 @@ def _name_process(name: str) -> None:
 
 
 def _serve(engine: Engine, log: Log, options: Options) -> int:
+    keep_memory()
     # A handler only notes the signal: the byte that the interpreter writes wakes the read below.
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     stopping = False
-
-    keep_memory()
 
     def note(number: int, _frame: Any) -> None:
         if stopping and number in (signal.SIGTERM, signal.SIGINT):

@@ -15,7 +15,7 @@ ALLOWED = {
     "core": {"_native", "api", "buffer", "config", "telemetry"},
     "buffer": {"_native", "api"},
     "telemetry": {"api"},
-    "runtime": {"api", "buffer", "config", "core", "telemetry"},
+    "runtime": {"_native", "api", "buffer", "config", "core", "telemetry"},
     "cli": {"api", "buffer", "config", "core", "runtime", "telemetry"},
     "parsers": {"_native", "api"},
     "plugins": {"_native", "api"},
