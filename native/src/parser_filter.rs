@@ -4,16 +4,14 @@
 //! match leaves the event in the stream where `reserve_data` is set; a text that makes the parser fail
 //! (a time that does not fit, a field that is no text, an exception) takes it out in any case.
 
-use std::sync::Arc;
+mod python;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pyo3::exceptions::PyValueError;
-use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+pub use python::{ParserFilter, ParserFilterResult};
 
 use crate::accessor::{Accessor, is_key};
-use crate::compiled::CompiledParser;
-use crate::event::{Batch, EventBatch};
+use crate::event::Batch;
 use crate::merge::{Field, disjoint, merge, prefix_keys};
 use crate::msgpack::{
     self, Malformed, Token, read_entry, read_short_key, read_token, skip_value, write_entry_start,
@@ -389,72 +387,4 @@ fn append(out: &mut Batch, tag: u32, time: Time<'_>, parts: [&[u8]; 3], pairs: u
     }
     let len = out.data.len() - start;
     out.book(tag, len);
-}
-
-/// Runs a parser over one field of every event.
-#[pyclass(frozen, module = "forwarder._native")]
-pub struct ParserFilter {
-    parser: Arc<dyn Parser>,
-    options: FilterOptions,
-}
-
-#[pymethods]
-impl ParserFilter {
-    #[new]
-    #[pyo3(signature = (
-        parser, key_name, *, reserve_data = false, reserve_time = false, remove_key_name_field = false,
-        inject_key_prefix = None, replace_invalid_sequence = false, hash_value_field = None,
-        keep_failed = true
-    ))]
-    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
-    fn new(
-        parser: &CompiledParser,
-        key_name: &str,
-        reserve_data: bool,
-        reserve_time: bool,
-        remove_key_name_field: bool,
-        inject_key_prefix: Option<String>,
-        replace_invalid_sequence: bool,
-        hash_value_field: Option<String>,
-        keep_failed: bool,
-    ) -> PyResult<Self> {
-        let key = Accessor::new(key_name).map_err(PyValueError::new_err)?;
-        Ok(ParserFilter {
-            parser: Arc::clone(&parser.inner),
-            options: FilterOptions {
-                key,
-                reserve_data,
-                reserve_time,
-                remove_key: remove_key_name_field,
-                prefix: inject_key_prefix,
-                replace_invalid: replace_invalid_sequence,
-                hash_field: hash_value_field,
-                keep_failed,
-            },
-        })
-    }
-
-    /// The events that go on, and those that failed.
-    fn apply(&self, py: Python<'_>, batch: &EventBatch) -> PyResult<ParserFilterResult> {
-        let outcome = py.detach(|| apply(&*self.parser, &self.options, &batch.batch));
-        let failures = outcome
-            .failures
-            .into_iter()
-            .map(|failure| {
-                let events = Py::new(py, EventBatch::from(failure.events))?;
-                let sample = PyBytes::new(py, &failure.sample).unbind();
-                Ok((failure.reason, failure.count, events, sample))
-            })
-            .collect::<PyResult<_>>()?;
-        Ok(ParserFilterResult { good: Py::new(py, EventBatch::from(outcome.good))?, failures })
-    }
-}
-
-/// What [`ParserFilter::apply`] made of a batch.
-#[pyclass(frozen, get_all, module = "forwarder._native")]
-pub struct ParserFilterResult {
-    /// The events that go on.
-    pub good: Py<EventBatch>,
-    /// (reason, count, the events, start of the first text that failed), one per reason.
-    pub failures: Vec<(&'static str, usize, Py<EventBatch>, Py<PyBytes>)>,
 }
