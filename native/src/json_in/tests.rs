@@ -1,4 +1,5 @@
 use super::*;
+use crate::msgpack::skip_value;
 use crate::msgpack::write_str_header;
 
 fn bytes(text: &str) -> Result<Vec<u8>, Mismatch> {
