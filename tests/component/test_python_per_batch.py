@@ -1,0 +1,139 @@
+"""The promise "Python per batch, native per event", counted: the interpreter runs the same number of
+functions, lines and calls into C for a batch of ten events as for one of two thousand."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forwarder._native import EventBatch, EventStream
+from forwarder.api.testing import run
+
+LINE = (
+    '203.0.113.7 - alice [23/Nov/2026:18:00:00 +0000] "GET /index.html?page={} HTTP/1.1" 200 2326 '
+    '"http://www.example.com/" "curl/8.5"'
+)
+
+REGEXP = r"""@type regexp
+    expression /^(?<client>\S+) \S+ (?<user>\S+) \[(?<time>[^\]]+)\] "(?<verb>\S+) (?<path>\S+) [^"]+" (?<code>\d+) (?<size>\d+)/
+    time_format %d/%b/%Y:%H:%M:%S %z
+    types code:integer,size:integer"""  # noqa: E501
+
+GROK = """@type grok
+    grok_pattern %{COMBINEDAPACHELOG}"""
+
+FILE = """@type file
+  path {folder}/out
+  append true
+  <format>
+    @type {format}
+  </format>
+  <buffer {keys}>
+    @type memory
+    flush_mode lazy
+  </buffer>"""
+
+
+def config(parse: str, match: str) -> str:
+    return f"""
+<filter t.**>
+  @type parser
+  key_name message
+  reserve_data true
+  <parse>
+    {parse}
+  </parse>
+</filter>
+<match t.**>
+  {match}
+</match>
+"""
+
+
+def batch_of(events: int, tags: int) -> EventBatch:
+    """`events` events in runs of one tag each."""
+    per_tag = events // tags
+    return EventBatch(
+        [
+            (
+                f"t.{tag}",
+                EventStream.from_events(
+                    (1_700_000_000_000_000_000, {"message": LINE.format(number)}) for number in range(per_tag)
+                ),
+            )
+            for tag in range(tags)
+        ]
+    )
+
+
+class Counter:
+    """Counts what the interpreter does in this thread."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.calls = 0
+
+    def _trace(self, frame: Any, event: str, _arg: Any) -> Any:
+        self.lines += event == "line"
+        return self._trace
+
+    def _profile(self, _frame: Any, event: str, _arg: Any) -> None:
+        self.calls += event in {"call", "c_call"}
+
+    def __enter__(self) -> Counter:
+        self.lines = self.calls = 0
+        self._before = sys.gettrace(), sys.getprofile()
+        sys.setprofile(self._profile)
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        trace, profile = self._before
+        sys.settrace(trace)
+        sys.setprofile(profile)
+
+
+@pytest.mark.parametrize(
+    ("parse", "match"),
+    [
+        (REGEXP, "@type null"),
+        (GROK, "@type null"),
+        (REGEXP, FILE.replace("{format}", "json").replace("{keys}", "[]")),
+        (GROK, FILE.replace("{format}", "out_file").replace("{keys}", "time")),
+        (REGEXP, FILE.replace("{format}", "hash").replace("{keys}", "[]")),
+    ],
+)
+def test_the_work_of_python_does_not_grow_with_the_batch(parse: str, match: str, tmp_path: Path) -> None:
+    with run(config(parse, match.replace("{folder}", str(tmp_path)))) as driver:
+        work = {}
+        for events in (10, 2_000):
+            batch = batch_of(events, tags=5)
+            driver.emit_batch(batch)  # tags, caches and the chunk are known from here on
+            counter = Counter()
+            with counter:
+                driver.emit_batch(batch)
+            work[events] = (counter.lines, counter.calls)
+        driver.stop()
+        assert not driver.metrics().unbalanced()
+    assert work[10] == work[2_000], work
+    assert 0 < work[10][1] < 200, "the counter counts, and a batch is not expensive"
+
+
+def test_the_counter_sees_python_per_event() -> None:
+    """The test above could fail: a filter written per record makes the numbers grow."""
+    from forwarder.api import Record, RecordFilter  # noqa: PLC0415 - only here
+
+    class Upper(RecordFilter):
+        def filter_record(self, tag: str, time_ns: int, record: Record) -> Record | None:
+            return record
+
+    counts = []
+    for events in (10, 1000):
+        batch, counter = batch_of(events, tags=5), Counter()
+        with counter:
+            Upper().filter_batch(batch)
+        counts.append(counter.calls)
+    assert counts[1] > counts[0] + 900
