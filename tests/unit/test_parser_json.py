@@ -138,6 +138,8 @@ def test_of_two_equal_keys_the_first_gives_the_place_and_the_last_the_value() ->
             [(None, {"i": 12, "s": "1.5", "b": True, "o": {"i": "1"}})],
         ),
         ({"types": {"s": "string"}}, '{"s":null}', [(None, {"s": None})]),
+        ({"types": {"i": "integer"}}, '{"i":-1.9}', [(None, {"i": -1})]),
+        ({"types": {"i": "integer"}}, '{"i":1e30}', [(None, {"i": "1000000000000000019884624838656"})]),
         ({"null_empty_string": True}, '{"a":"","c":[""]}', [(None, {"a": None, "c": [""]})]),
         ({"null_value_pattern": "/^-$/"}, '{"a":"-","b":"--"}', [(None, {"a": None, "b": "--"})]),
     ],
