@@ -272,9 +272,9 @@ pub fn read_event(data: &[u8], pos: usize) -> Result<Event<'_>, Malformed> {
         let time_ns = seconds * NANOS + i64::from(u32::from_be_bytes([n0, n1, n2, n3]));
         return Ok(Event { data, pos: pos + 12, pairs: usize::from(map & 0x0f), time_ns });
     }
-    let mut after = pos;
-    let entry = msgpack::read_entry(data, &mut after)?;
-    Ok(Event { data, pos: after - entry.body.len(), pairs: entry.pairs, time_ns: entry.time_ns })
+    let mut first = pos;
+    let (time_ns, _, pairs) = msgpack::read_entry_head(data, &mut first)?;
+    Ok(Event { data, pos: first, pairs, time_ns })
 }
 
 fn invalid(why: String) -> PyErr {

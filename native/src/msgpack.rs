@@ -377,13 +377,13 @@ pub struct Entry<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Reads the entry at `pos` and moves `pos` behind it.
+/// Reads an entry's array header, time and map header at `pos` and moves `pos` to its first pair. Gives the
+/// time in nanoseconds, where it starts and ends, and the number of pairs.
 ///
 /// # Errors
 /// [`Malformed::NotAnEntry`] for another shape, the others for broken bytes.
 #[inline]
-pub fn read_entry<'a>(data: &'a [u8], pos: &mut usize) -> Result<Entry<'a>, Malformed> {
-    let start = *pos;
+pub fn read_entry_head(data: &[u8], pos: &mut usize) -> Result<(i64, (usize, usize), usize), Malformed> {
     let Token::Array(2) = read_token(data, pos)? else {
         return Err(Malformed::NotAnEntry);
     };
@@ -399,15 +399,26 @@ pub fn read_entry<'a>(data: &'a [u8], pos: &mut usize) -> Result<Entry<'a>, Malf
         Token::Float(seconds) => (seconds * 1e9) as i64,
         _ => return Err(Malformed::NotAnEntry),
     };
-    let time_end = *pos;
+    let time = (time_start, *pos);
     let Token::Map(pairs) = read_token(data, pos)? else {
         return Err(Malformed::NotAnEntry);
     };
+    Ok((time_ns, time, pairs))
+}
+
+/// Reads the entry at `pos` and moves `pos` behind it.
+///
+/// # Errors
+/// As [`read_entry_head`].
+#[inline]
+pub fn read_entry<'a>(data: &'a [u8], pos: &mut usize) -> Result<Entry<'a>, Malformed> {
+    let start = *pos;
+    let (time_ns, time, pairs) = read_entry_head(data, pos)?;
     let body_start = *pos;
     skip_children(data, pos, pairs.saturating_mul(2), 1)?;
     Ok(Entry {
         time_ns,
-        time_bytes: &data[time_start..time_end],
+        time_bytes: &data[time.0..time.1],
         pairs,
         body: &data[body_start..*pos],
         bytes: &data[start..*pos],
