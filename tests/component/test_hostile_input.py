@@ -272,9 +272,11 @@ def test_streams(forwarder: Forwarder, name: str) -> None:
                         bad.sendall(data)
                     if abort:
                         bad.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
-            slow.sendall(b"1")
+            with contextlib.suppress(OSError):  # no TLS client: refused at its first byte
+                slow.sendall(b"1")
         forwarder.neighbour(name)
-        silent.sendall(b"5 ")
+        with contextlib.suppress(OSError):
+            silent.sendall(b"5 ")
     forwarder.neighbour(name)
 
 
