@@ -68,10 +68,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Cert
         "/CN=test authority",
         "-days",
         "2",
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",  # Python 3.13 asks for it
         "-out",
         "ca.pem",
     )
-    (home / "extensions").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    (home / "extensions").write_text(
+        "subjectAltName=IP:127.0.0.1,DNS:localhost\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+    )
     for name in ("server", "client"):
         key(name)
         call("req", "-new", "-key", f"{name}.key", "-subj", f"/CN={name}", "-out", f"{name}.csr")
