@@ -40,8 +40,6 @@ class EventBatch:
         """The distinct tags, in order of first appearance."""
     def streams(self) -> list[tuple[str, EventStream]]:
         """Runs of one tag, in order of arrival."""
-    def split(self, destinations: Sequence[int], count: int) -> list[EventBatch]:
-        """`destinations[i]`: which of `count` batches gets the events of `tags[i]`; -1 leaves them out."""
     def slice(self, start: int, stop: int) -> EventBatch:
         """The events from `start` up to `stop`."""
 

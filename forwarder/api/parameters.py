@@ -15,7 +15,6 @@ string, integer, float, bool, enum, size (bytes), time (seconds), array, hash, r
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 if TYPE_CHECKING:
@@ -267,6 +266,3 @@ def declarations(cls: type[Plugin] | type[Section]) -> dict[str, Param[Any] | Se
             elif name in found and value is None:
                 del found[name]  # `name = None` in a subclass withdraws an inherited declaration
     return found
-
-
-Coercion = Callable[[str], Any]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
@@ -296,32 +296,6 @@ impl EventBatch {
             list.append((&*self.batch.tags[run.tag as usize], Py::new(py, stream)?))?;
         }
         Ok(list)
-    }
-
-    /// Splits by tag: `destinations[i]` says into which of `count` batches the events of `tags[i]` go;
-    /// -1 leaves them out. The order within each batch is that of arrival.
-    fn split(&self, py: Python<'_>, destinations: Vec<i64>, count: usize) -> PyResult<Vec<EventBatch>> {
-        if destinations.len() != self.batch.tags.len() {
-            return Err(PyValueError::new_err("one destination per tag"));
-        }
-        if destinations.iter().any(|to| *to >= count as i64) {
-            return Err(PyIndexError::new_err("destination out of range"));
-        }
-        Ok(py.detach(|| {
-            let mut parts = vec![Batch::default(); count];
-            for part in &mut parts {
-                part.tags.clone_from(&self.batch.tags);
-            }
-            for (run, bytes) in self.batch.iter_runs() {
-                if let Ok(to) = usize::try_from(destinations[run.tag as usize]) {
-                    let part = &mut parts[to];
-                    part.data.extend_from_slice(bytes);
-                    part.count += run.count as usize;
-                    part.runs.push(run);
-                }
-            }
-            parts.into_iter().map(|part| part.without_unused_tags().into()).collect()
-        }))
     }
 
     /// The events `start` to `stop` (as list slicing counts, without negative numbers).
