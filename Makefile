@@ -4,6 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SO := forwarder/_native.abi3.so
 CONF ?= docker/quickstart.conf
+PROFILE ?= release
 RUST := $(shell find native/src native/Cargo.toml native/Cargo.lock 2>/dev/null)
 
 .PHONY: help setup native run test test-all lint format bench fuzz clean
@@ -24,8 +25,8 @@ check-cargo:
 	@command -v cargo >/dev/null || { echo "cargo not found: install Rust 1.85 or later (https://rustup.rs, or 'apt-get install rustup && rustup default stable')" >&2; exit 1; }
 
 $(SO): $(RUST) | check-cargo
-	cargo build --release --quiet --manifest-path native/Cargo.toml
-	cp native/target/release/libforwarder_native.so $@.tmp && mv $@.tmp $@
+	cargo build --profile $(PROFILE) --quiet --manifest-path native/Cargo.toml
+	cp native/target/$(PROFILE)/libforwarder_native.so $@.tmp && mv $@.tmp $@
 	@rm -f forwarder/_native.cpython-*.so # would be imported in its place
 
 setup: $(VENV)/.installed $(SO) ## make the virtual environment and build the native crate
