@@ -6,7 +6,13 @@ the class in an entry point of the group `forwarder.inputs` (`filters`, `parsers
 
 from forwarder._native import CompiledFormatter, CompiledParser, EventBatch, EventStream
 from forwarder.api.chunk import Chunk, ChunkKey
-from forwarder.api.errors import BufferOverflow, ConfigError, ForwarderError, UnrecoverableError
+from forwarder.api.errors import (
+    BufferOverflow,
+    ConfigError,
+    ForwarderError,
+    PartialWrite,
+    UnrecoverableError,
+)
 from forwarder.api.parameters import (
     Section,
     array,
@@ -45,6 +51,7 @@ __all__ = [
     "Input",
     "Output",
     "Parser",
+    "PartialWrite",
     "Plugin",
     "Record",
     "RecordFilter",

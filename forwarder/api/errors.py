@@ -24,5 +24,21 @@ class BufferOverflow(ForwarderError):  # noqa: N818 - Fluentd's name for it
     """Downstream is full; nothing of the batch was taken. The input answers in its protocol's way."""
 
 
+class PartialWrite(ForwarderError):  # noqa: N818 - says what happened, as BufferOverflow does
+    """Raised by an output's `write`: a part of the chunk is dealt with, only the rest is tried again.
+
+    All other events count as delivered, but for those that went to `emit_error` or `drop`.
+
+    Attributes:
+        rest: what is left of the chunk's content, in the form that the chunk has.
+        count: the events in `rest`, fewer than the chunk has.
+    """
+
+    def __init__(self, message: str, rest: bytes, count: int) -> None:
+        super().__init__(message)
+        self.rest = rest
+        self.count = count
+
+
 class UnrecoverableError(ForwarderError):
     """Raised by an output's `write`: retrying this chunk cannot help (bad data, not a bad destination)."""

@@ -245,7 +245,8 @@ class Output(Plugin):
         return None
 
     def write(self, chunk: Chunk) -> None:
-        """Delivers a chunk. An exception means retry; UnrecoverableError means do not."""
+        """Delivers a chunk. An exception means retry; UnrecoverableError means do not; PartialWrite means
+        retry with what is left. Events given to `context.emit_error` or `drop` do not count as delivered."""
         raise NotImplementedError
 
     def try_write(self, chunk: Chunk) -> None:

@@ -44,6 +44,12 @@ class MemoryChunk:
         self.count += count
         self.size_bytes += len(block)
 
+    def replace(self, block: bytes, count: int) -> None:
+        """Puts `block` in place of the content; the caller holds the buffer's lock."""
+        self._blocks = [block]
+        self.count = count
+        self.size_bytes = len(block)
+
     def blocks(self) -> Sequence[bytes]:
         """The content as it was appended."""
         return self._blocks

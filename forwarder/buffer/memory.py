@@ -35,6 +35,7 @@ class Buffer(Protocol):
     def take(self, now: float) -> MemoryChunk | None: ...
     def give_back(self, chunk: MemoryChunk, at: float) -> None: ...
     def remove(self, chunk: MemoryChunk) -> bool: ...
+    def shrink(self, chunk: MemoryChunk, rest: bytes, count: int) -> None: ...
     def oldest(self) -> MemoryChunk | None: ...
 
 
@@ -147,6 +148,13 @@ class MemoryBuffer:
             return False
         self._forget(chunk)
         return True
+
+    def shrink(self, chunk: MemoryChunk, rest: bytes, count: int) -> None:
+        """Leaves `rest` (`count` events) of a flying chunk; the others are dealt with."""
+        if chunk.id in self.flying:
+            self.events -= chunk.count - count
+            self.size_bytes -= chunk.size_bytes - len(rest)
+            chunk.replace(rest, count)
 
     def oldest(self) -> MemoryChunk | None:
         """Removes the oldest chunk that is not being written (queued ones first); None: there is none."""

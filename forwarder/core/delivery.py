@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from threading import Condition, Lock, Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
-from forwarder.api.errors import BufferOverflow, UnrecoverableError
+from forwarder.api.errors import BufferOverflow, PartialWrite, UnrecoverableError
 from forwarder.buffer.chunk import MemoryChunk
 from forwarder.buffer.limits import Limits
 from forwarder.buffer.memory import MemoryBuffer
@@ -210,11 +210,16 @@ class BufferedOutput(OutputNode):
         if retry is not None:
             self.context.counters.retry()
         started = self._now()
+        self._explained(output)
         try:
             self._hand(output, chunk, by_secondary=by_secondary)
+        except PartialWrite as error:
+            self._settle(chunk, error, self._explained(output), by_secondary=by_secondary)
+            self._failed(chunk, error, by_secondary=by_secondary)
         except _UNRECOVERABLE as error:
-            self._hopeless(chunk, error, by_secondary=by_secondary)
+            self._hopeless(chunk, error, self._explained(output), by_secondary=by_secondary)
         except Exception as error:
+            self.context.counters.add(self._explained(output))  # all of the chunk is tried again
             self._failed(chunk, error, by_secondary=by_secondary)
         elapsed = self._now() - started
         if elapsed > self.plugin.slow_flush_log_threshold:
@@ -236,7 +241,17 @@ class BufferedOutput(OutputNode):
                 raise
         else:
             output.write(chunk)
-            self._done(chunk, by_secondary=by_secondary)
+            self._done(chunk, by_secondary=by_secondary, explained=self._explained(output))
+
+    def _explained(self, output: Output) -> int:
+        """How many of the chunk's events the plugin has named a reason for. A secondary has books of its
+        own: here its events are delivered, there they came in."""
+        counters = cast("PluginContext", output.context).counters
+        count, counters.frame.explained = counters.frame.explained, 0
+        if output is self.plugin:
+            return count
+        counters.take(count)
+        return 0
 
     def commit(self, chunk_id: bytes) -> None:
         """A chunk of `try_write` has arrived; unknown ids (late confirmations) are ignored."""
@@ -245,13 +260,25 @@ class BufferedOutput(OutputNode):
         if entry is not None:
             self._done(entry[0], by_secondary=entry[2])
 
-    def _done(self, chunk: MemoryChunk, *, by_secondary: bool) -> None:
+    def _settle(
+        self, chunk: MemoryChunk, partial: PartialWrite, explained: int, *, by_secondary: bool
+    ) -> None:
+        """Books the part of a chunk that is dealt with and leaves the rest in the buffer."""
+        with self._work:
+            if chunk.id not in self.buffer.flying:
+                return
+            delivered = chunk.count - partial.count - explained
+            self.buffer.shrink(chunk, partial.rest, partial.count)
+            self.context.counters.settle(delivered, by_secondary=by_secondary)
+            self._room.notify_all()
+
+    def _done(self, chunk: MemoryChunk, *, by_secondary: bool, explained: int = 0) -> None:
         with self._work:
             if not self.buffer.remove(chunk):
                 return
             retried = self._retries.pop(chunk.id, None)
             self._last_failed = self._health = None
-            self.context.counters.flush(chunk.count, by_secondary=by_secondary)
+            self.context.counters.flush(chunk.count - explained, by_secondary=by_secondary)
             self._room.notify_all()
             self._work.notify_all()
         if retried is not None:
@@ -310,7 +337,7 @@ class BufferedOutput(OutputNode):
         )  # fmt: skip
         self.context.log.debug("the error", exc_info=error)
 
-    def _hopeless(self, chunk: MemoryChunk, error: Exception, *, by_secondary: bool) -> None:
+    def _hopeless(self, chunk: MemoryChunk, error: Exception, explained: int, *, by_secondary: bool) -> None:
         """An error that a retry cannot help: to the secondary where there is a different one."""
         secondary = self.secondary
         self.context.counters.fail()
@@ -319,16 +346,20 @@ class BufferedOutput(OutputNode):
             try:
                 if overrides(secondary, "try_write"):
                     raise UnrecoverableError("the secondary confirms later, which is no help here")
+                self._explained(secondary)
                 secondary.write(chunk)
             except Exception as second:
+                self._explained(secondary)
                 self.context.log.error("the secondary failed too", error=second)
             else:
+                self._explained(secondary)
+                self.context.counters.add(explained)
                 self._done(chunk, by_secondary=True)
                 return
         with self._work:
             self._retries.pop(chunk.id, None)
             if self.buffer.remove(chunk):
-                self.context.counters.reject(chunk.count, "unrecoverable")
+                self.context.counters.reject(chunk.count - explained, "unrecoverable")
             self._room.notify_all()
             self._work.notify_all()
         self.context.log.error(

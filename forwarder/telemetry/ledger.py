@@ -136,9 +136,14 @@ class Counters:
             self.delivered += count
 
     def flush(self, count: int, *, by_secondary: bool) -> None:
-        """Books a delivered chunk."""
+        """Books a delivered chunk: its last events."""
         with self._lock:
             self.flushes += 1
+        self.settle(count, by_secondary=by_secondary)
+
+    def settle(self, count: int, *, by_secondary: bool) -> None:
+        """Books events of a chunk as delivered."""
+        with self._lock:
             self.delivered += count
             if by_secondary:
                 self.by_secondary += count
@@ -157,6 +162,12 @@ class Counters:
         """Books a slow flush."""
         with self._lock:
             self.slow_flushes += 1
+
+    def add(self, count: int) -> None:
+        """Books events that came out twice: a chunk is tried again of which some are explained already."""
+        if count:
+            with self._lock:
+                self.added += count
 
     def oversize(self, count: int) -> None:
         """Books events larger than a chunk."""

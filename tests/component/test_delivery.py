@@ -15,6 +15,7 @@ from forwarder.api import (
     EventBatch,
     EventStream,
     Output,
+    PartialWrite,
     Record,
     RecordFilter,
     UnrecoverableError,
@@ -482,3 +483,75 @@ def test_streams_are_the_events_as_they_came() -> None:
         driver.emit_batch(EventBatch([("a", stream)]))
         driver.wait_for_events(1)
     assert capture(driver).chunks[0].read() == bytes(stream)
+
+
+class Picky(Output):
+    """Takes even numbers, sends those that are divisible by 3 to @ERROR, and the others back, once each."""
+
+    def __init__(self) -> None:
+        self.written: list[list[int]] = []
+
+    def write(self, chunk: Chunk) -> None:
+        events = list(chunk.stream())
+        self.written.append([record["i"] for _, record in events])
+        bad = [event for event in events if event[1]["i"] % 3 == 0]
+        self.context.emit_error(EventBatch([("a", EventStream.from_events(bad))]), "bad", "divisible by 3")
+        rest = [event for event in events if event[1]["i"] % 2 and event not in bad]
+        if len(self.written) == 1:
+            raise PartialWrite("odd", bytes(EventStream.from_events(rest)), len(rest))
+
+
+@pytest.mark.parametrize("error_label", [True, False])
+def test_only_the_rest_of_a_partly_written_chunk_is_tried_again(error_label: bool) -> None:
+    config = buffered("retry_wait 0.01\nretry_randomize false\nflush_mode lazy", type_name="picky")
+    if error_label:
+        config += "\n<label @ERROR>\n<match **>\n@type test\n@id errors\n</match>\n</label>"
+    with run(config, plugins={("output", "picky"): Picky}) as driver:
+        driver.emit("a", *({"i": i} for i in range(1, 9)))
+        driver.flush()
+        driver.wait_for(lambda: driver["out_picky"].flushes == 1)
+        books = driver["out_picky"]
+        assert driver.plugin("out_picky").written == [[1, 2, 3, 4, 5, 6, 7, 8], [1, 5, 7]]
+        assert (books.delivered, books.failures, books.retries) == (6, 1, 1)
+        assert (books.to_error, books.lost) == ((2, {}) if error_label else (0, {"bad": 2}))
+        assert [event.record["i"] for event in driver.events()] == ([3, 6] if error_label else [])
+
+
+class Confused(Output):
+    """Names a reason for its events, and fails all the same, once."""
+
+    failure: Exception = RuntimeError("later")
+    attempts = 0
+
+    def write(self, chunk: Chunk) -> None:
+        self.attempts += 1
+        self.context.emit_error(EventBatch([("a", chunk.stream())]), "bad", "no")
+        if self.attempts == 1:
+            raise self.failure
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("later"), UnrecoverableError("never")])
+@pytest.mark.parametrize("secondary", ["", "<secondary>\n@type test\n</secondary>\n"])
+def test_the_books_balance_when_a_write_explains_events_and_fails(failure: Exception, secondary: str) -> None:
+    config = buffered(
+        "retry_wait 0.01\nretry_randomize false\nflush_mode lazy", more=secondary, type_name="confused"
+    )
+    with run(config, plugins={("output", "confused"): Confused}) as driver:
+        driver.plugin("out_confused").failure = failure
+        driver.emit("a", {"i": 1}, {"i": 2})
+        driver.flush()
+        driver.wait_for(lambda: driver["out_confused"].buffer.events == 0)
+
+
+def test_what_a_secondary_rejects_is_in_its_own_books() -> None:
+    config = buffered(
+        "retry_wait 0.01\nretry_randomize false\nflush_mode lazy\nretry_max_times 2",
+        more="<secondary>\n@type confused\n@id second\n</secondary>\n",
+    )
+    with run(config, plugins={("output", "confused"): Confused}) as driver:
+        capture(driver).fail_with = lambda _: UnrecoverableError("never")
+        driver.plugin("second").attempts = 1
+        driver.emit("a", {"i": 1}, {"i": 2})
+        driver.flush()
+        driver.wait_for(lambda: driver["out_test"].delivered == 2)
+        assert driver["second"].lost == {"bad": 2}
