@@ -364,8 +364,21 @@ def grok_explain(library: Sequence[str], pattern: str, text: bytes) -> tuple[lis
     """How far `text` matches: the pattern's elements, how many of them match from the first on, and from
     where to where (bytes). Raises ValueError as `grok_parser`."""
 
+def integer_times(batch: EventBatch) -> bytes:
+    """The batch's entries with whole seconds as times. Raises ValueError for what is no event stream."""
+
 def keep_memory() -> None:
     """Has the C library reuse the memory of past batches (up to 64 MiB) instead of giving it back."""
+
+def msgpack_pack(value: Any) -> bytes:
+    """One value as MessagePack. Raises TypeError, OverflowError for what MessagePack cannot hold."""
+
+def msgpack_unpack(data: bytes) -> tuple[Any, int] | None:
+    """The first value and its size in bytes; None where its end has not come yet.
+
+    Raises:
+        ValueError: what is there is not MessagePack.
+    """
 
 def none_parser(message_key: str, options: dict[str, Any]) -> CompiledParser:
     """The whole text as one field."""

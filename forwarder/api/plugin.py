@@ -196,7 +196,8 @@ class Output(Plugin):
     """Takes events out. Which of these are overridden says how it can run, as in Fluentd:
 
     `process`/`process_batch`: at once, in the emitting thread. `write`: from a buffer, synchronously.
-    `try_write` + `commit`: from a buffer, acknowledged later. With a `<buffer>` section (or where only
+    `try_write` + `commit`: from a buffer, acknowledged later (with `write` too: where
+    `prefer_delayed_commit` says so). With a `<buffer>` section (or where only
     `write` exists) it runs buffered.
     """
 
@@ -206,6 +207,9 @@ class Output(Plugin):
     """This output's own defaults for `<buffer>` (`chunk_keys`, `timekey`, `flush_mode`, ...)."""
     always_buffered: ClassVar[bool] = False
     """True: runs buffered even without a `<buffer>` section though it could process directly."""
+
+    prefer_delayed_commit: bool = False
+    """Which one is used where both `write` and `try_write` exist."""
 
     flat_buffer: ClassVar[bool] = False
     """True: parameters of `<buffer>` may stand in the section itself, as before Fluentd 0.14."""
@@ -250,12 +254,18 @@ class Output(Plugin):
         raise NotImplementedError
 
     def try_write(self, chunk: Chunk) -> None:
-        """Starts to deliver a chunk; `commit(chunk.id)` follows once the destination has it."""
+        """Starts to deliver a chunk; `commit(chunk.id)` follows once the destination has it, or
+        `rollback(chunk.id, error)` once it is clear that it has not."""
         raise NotImplementedError
 
     def commit(self, chunk_id: bytes) -> None:
         """Says that a chunk of `try_write` has arrived. The engine replaces this per instance."""
         raise ConfigError("commit is only available to a buffered output")
+
+    def rollback(self, chunk_id: bytes, error: Exception) -> None:
+        """Says that a chunk of `try_write` has not arrived; it is retried. The engine replaces this per
+        instance. A chunk without `commit` and `rollback` is retried after `delayed_commit_timeout`."""
+        raise ConfigError("rollback is only available to a buffered output")
 
     def admit(self, batch: EventBatch) -> None:
         """Raises BufferOverflow where `deliver` of this batch has no room now; takes nothing.

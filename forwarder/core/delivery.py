@@ -16,7 +16,7 @@ from forwarder.buffer.chunk import MemoryChunk
 from forwarder.buffer.limits import Limits
 from forwarder.buffer.memory import MemoryBuffer
 from forwarder.core.blocks import Blocks
-from forwarder.core.implements import overrides
+from forwarder.core.implements import delays
 from forwarder.core.pipeline import OutputNode
 from forwarder.core.retry import RetryPolicy, RetryState
 from forwarder.telemetry.ledger import BufferMetrics
@@ -67,9 +67,11 @@ class BufferedOutput(OutputNode):
         self._health: RetryState | None = None
         self._draining = False
         self._closed = False
-        vars(plugin).update(admit=self.admit, deliver=self.deliver, commit=self.commit)
+        vars(plugin).update(
+            admit=self.admit, deliver=self.deliver, commit=self.commit, rollback=self.rollback
+        )
         if secondary is not None:
-            vars(secondary)["commit"] = self.commit
+            vars(secondary).update(commit=self.commit, rollback=self.rollback)
 
     # ------------------------------------------------------------ the emitting threads
 
@@ -230,7 +232,7 @@ class BufferedOutput(OutputNode):
             )  # fmt: skip
 
     def _hand(self, output: Output, chunk: MemoryChunk, *, by_secondary: bool) -> None:
-        if overrides(output, "try_write"):
+        if delays(output):
             with self._work:
                 self._unconfirmed[chunk.id] = (chunk, self._now() + self._commit_seconds, by_secondary)
             try:
@@ -272,6 +274,13 @@ class BufferedOutput(OutputNode):
             self.context.counters.settle(delivered, by_secondary=by_secondary)
             self._room.notify_all()
 
+    def rollback(self, chunk_id: bytes, error: Exception) -> None:
+        """A chunk of `try_write` has not arrived. It alone is retried: the others did arrive, or say so."""
+        with self._work:
+            entry = self._unconfirmed.pop(chunk_id, None)
+        if entry is not None:
+            self._failed(entry[0], error, by_secondary=entry[2], alone=True)
+
     def _done(self, chunk: MemoryChunk, *, by_secondary: bool, explained: int = 0) -> None:
         with self._work:
             if not self.buffer.remove(chunk):
@@ -294,19 +303,21 @@ class BufferedOutput(OutputNode):
                 self._take_back(chunk, now)
                 self.context.log.warning("chunk was not confirmed in time", chunk_id=chunk_id.hex())
 
-    def _take_back(self, chunk: MemoryChunk, now: float) -> RetryState:
-        """Books a failure and gives the chunk back or up; the caller holds the lock."""
+    def _take_back(self, chunk: MemoryChunk, now: float, *, alone: bool = False) -> RetryState:
+        """Books a failure and gives the chunk back or up; `alone`: it says nothing about the destination.
+        The caller holds the lock."""
         self.context.counters.fail()
         retry = self._retries.get(chunk.id)
         if retry is None:
             retry = self._retries[chunk.id] = RetryState(self.policy, now)
         else:
             retry.fail(now)
-        if self._health is not None:
-            self._health.fail(now)
-        elif self._last_failed not in (None, chunk.id):
-            self._health = RetryState(self.policy._replace(forever=True), now)
-        self._last_failed = chunk.id
+        if not alone:
+            if self._health is not None:
+                self._health.fail(now)
+            elif self._last_failed not in (None, chunk.id):
+                self._health = RetryState(self.policy._replace(forever=True), now)
+            self._last_failed = chunk.id
         if retry.exhausted:
             self._retries.pop(chunk.id, None)
             if self.buffer.remove(chunk):
@@ -318,12 +329,14 @@ class BufferedOutput(OutputNode):
         self._work.notify_all()
         return retry
 
-    def _failed(self, chunk: MemoryChunk, error: Exception, *, by_secondary: bool) -> None:
+    def _failed(
+        self, chunk: MemoryChunk, error: Exception, *, by_secondary: bool, alone: bool = False
+    ) -> None:
         with self._work:
             if chunk.id not in self.buffer.flying:
                 return
             now = self._now()
-            retry = self._take_back(chunk, now)
+            retry = self._take_back(chunk, now, alone=alone)
         if retry.exhausted:
             self.context.log.error(
                 "hit limit for retries: chunk is given up", chunk_id=chunk.id.hex(), events=chunk.count,
@@ -344,7 +357,7 @@ class BufferedOutput(OutputNode):
         if secondary is not None and not by_secondary and type(secondary) is not type(self.plugin):
             self.context.log.warning("unrecoverable error: chunk goes to the secondary", error=error)
             try:
-                if overrides(secondary, "try_write"):
+                if delays(secondary):
                     raise UnrecoverableError("the secondary confirms later, which is no help here")
                 self._explained(secondary)
                 secondary.write(chunk)

@@ -22,3 +22,10 @@ def buffers(plugin: Output, *, has_section: bool) -> bool:
 def overrides(plugin: Output, method: str) -> bool:
     """Whether the plugin's class implements a method of `Output` itself."""
     return getattr(type(plugin), method) is not getattr(Output, method)
+
+
+def delays(plugin: Output) -> bool:
+    """Whether an output confirms its chunks later (`try_write`)."""
+    if not overrides(plugin, "try_write"):
+        return False
+    return plugin.prefer_delayed_commit or not overrides(plugin, "write")

@@ -2,6 +2,7 @@
 
 pub mod accessor;
 pub mod compiled;
+pub mod control;
 pub mod convert;
 pub mod event;
 pub mod extract;
@@ -11,6 +12,7 @@ pub mod grok;
 pub mod ingest;
 pub mod inject;
 pub mod intake;
+pub mod integer_time;
 pub mod json_in;
 pub mod json_out;
 pub mod json_parser;
@@ -46,6 +48,8 @@ mod _native {
     #[pymodule_export]
     use crate::compiled::{CompiledFormatter, CompiledParser};
     #[pymodule_export]
+    use crate::control::{msgpack_pack, msgpack_unpack};
+    #[pymodule_export]
     use crate::event::{EventBatch, EventIterator, EventStream};
     #[pymodule_export]
     use crate::formatters::{
@@ -58,6 +62,8 @@ mod _native {
     use crate::inject::Inject;
     #[pymodule_export]
     use crate::intake::{FedConnection, Ingestor, Intake, StreamFeeder, StreamFramer, python_parser};
+    #[pymodule_export]
+    use crate::integer_time::integer_times;
     #[pymodule_export]
     use crate::json_parser::json_parser;
     #[pymodule_export]

@@ -59,7 +59,11 @@ fn map_to_python<'py>(
     Ok(dict)
 }
 
-fn value_to_python<'py>(
+/// One value of any kind; moves `pos` behind it.
+///
+/// # Errors
+/// `ValueError` for malformed bytes.
+pub fn value_to_python<'py>(
     py: Python<'py>,
     data: &[u8],
     pos: &mut usize,

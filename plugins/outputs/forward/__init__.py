@@ -1,0 +1,1 @@
+"""The parts of `out_forward`."""
