@@ -13,6 +13,7 @@ from forwarder import __version__
 COMMANDS: Final = {
     "run": ("forwarder.cli.run", "run a configuration"),
     "check": ("forwarder.cli.check", "check a configuration without running it"),
+    "cat": ("forwarder.cli.cat", "send standard input as events"),
     "grok": ("forwarder.cli.grok", "try grok patterns on text"),
     "plugins": ("forwarder.cli.plugins", "list the plugins, or show the reference of one"),
 }
