@@ -16,7 +16,7 @@ ALLOWED = {
     "buffer": {"_native", "api"},
     "telemetry": {"api"},
     "runtime": {"_native", "api", "buffer", "config", "core", "telemetry"},
-    "cli": {"api", "buffer", "config", "core", "runtime", "telemetry"},
+    "cli": {"_native", "api", "buffer", "config", "core", "runtime", "telemetry"},
     "parsers": {"_native", "api"},
     "plugins": {"_native", "api"},
 }
