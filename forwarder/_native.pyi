@@ -283,6 +283,98 @@ class StreamFeeder:
         """What was gathered since the last call."""
 
 @final
+class ForwardRules:
+    """What a forward input does with messages, and who may send them."""
+
+    def __new__(
+        cls,
+        *,
+        tag: str | None = None,
+        add_tag_prefix: str | None = None,
+        skip_invalid_event: bool = True,
+        chunk_size_limit: int | None = None,
+        chunk_size_warn_limit: int | None = None,
+        decompression_size_limit: int = 268435456,
+        source_address_key: str | None = None,
+        source_hostname_key: str | None = None,
+        gate: object = None,
+    ) -> ForwardRules:
+        """Sizes in bytes; without a limit a message may have 256 MiB. `gate`: the handshake, an object with
+        `hello() -> (message, secret)`, which a new connection is sent, and `judge(secret, peer, message) ->
+        (whether it may send, answer)`; messages are lists, `peer` is "address:port".
+        """
+
+@final
+class ForwardServer:
+    """Receives events from clients of the forward protocol, in batches."""
+
+    def __new__(
+        cls,
+        rules: ForwardRules,
+        bind: str = "",
+        port: int = 0,
+        *,
+        listener: int | None = None,
+        backlog: int = 1024,
+        receive_buffer_size: int | None = None,
+        linger_timeout: int | None = None,
+        keepalive: bool = False,
+        deny_keepalive: bool = False,
+        max_connections: int = 1024,
+        reuse_port: bool = False,
+    ) -> ForwardServer:
+        """Listens on TCP, or on the listening socket with the descriptor `listener`, which is duplicated.
+        `linger_timeout` in seconds.
+
+        Raises:
+            OSError: the port cannot be had.
+        """
+    def next(self, max_wait_ms: int) -> Intake | None:
+        """What has come, waiting at most so long for it; None: nothing. Not calling it is back-pressure."""
+    def acknowledge(self) -> None:
+        """What `next` gave last is safe: senders that asked for it get an acknowledgement."""
+    def stop(self) -> None:
+        """From any thread: `next` gives what the kernel has, then closes everything and is `finished`."""
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def port(self) -> int: ...
+
+@final
+class FedForward:
+    """One connection of a ForwardFeeder."""
+
+@final
+class ForwardFeeder:
+    """As ForwardServer, for connections that Python reads and writes (TLS). For one thread."""
+
+    def __new__(cls, rules: ForwardRules, *, deny_keepalive: bool = False) -> ForwardFeeder: ...
+    def connect(self, address: str, port: int = 0) -> FedForward:
+        """A new connection from an IP address. Raises ValueError."""
+    def feed(self, connection: FedForward, data: bytes) -> bool:
+        """Takes what was read. False: nothing more must be read, and the connection be closed as soon as
+        nothing is owed."""
+    def outgoing(self, connection: FedForward) -> bytes:
+        """What is to be sent now."""
+    def owed(self, connection: FedForward) -> int:
+        """Acknowledgements that the connection may still get."""
+    def held(self, connection: FedForward) -> int:
+        """Bytes kept of a message that is not complete."""
+    def established(self, connection: FedForward) -> bool:
+        """Whether the handshake is over, or there is none."""
+    def finish(self, connection: FedForward) -> None:
+        """The connection's end."""
+    def notice(self, what: str, sample: bytes) -> None:
+        """Books "denied", "tls_error", "connection_limit" or "handshake_timeout" for the log."""
+    @property
+    def count(self) -> int:
+        """Events and failures gathered so far."""
+    def take(self) -> Intake | None:
+        """A batch of what was gathered; None: nothing."""
+    def acknowledge(self) -> None:
+        """What `take` gave last is safe: the acknowledgements are `outgoing`."""
+
+@final
 class TagRoutes:
     """Which way each tag goes, remembered."""
 

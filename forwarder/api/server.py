@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from forwarder._native import (
@@ -49,6 +49,17 @@ MESSAGES: Final = {
     "denied": "anonymous client denied",
     "connection_limit": "no further connections",
     "tls_error": "TLS handshake or connection failed",
+    "bad_message": "message is none of the forward protocol's, dropped",
+    "broken_entries": "entries are not MessagePack, the rest of their message is dropped",
+    "broken_stream": "not MessagePack (or JSON), connection closed",
+    "chunk_size_limit": "chunk longer than chunk_size_limit, dropped",
+    "chunk_size_warn_limit": "chunk longer than chunk_size_warn_limit",
+    "decompress_error": "compressed chunk cannot be decompressed, connection closed",
+    "decompression_size_limit": "compressed chunk is too large decompressed, connection closed",
+    "handshake_timeout": "no handshake in time, connection closed",
+    "invalid_event": "skipped an invalid event: no time or no map as record",
+    "no_forward": "not the forward protocol (some other text), connection closed",
+    "tls_on_plain": "TLS on a port without TLS, connection closed",
 }
 
 
@@ -72,12 +83,16 @@ class Reception:
     Args:
         waits: the sender can wait (TCP): events are offered until the buffer takes them, and nothing is
             read meanwhile. Otherwise (UDP) what a full buffer refuses is dropped and counted as `overflow`.
+        emitted: called when all that the receiver gave last has been emitted.
     """
 
-    def __init__(self, plugin: Input, receiver: Receiver, *, waits: bool) -> None:
+    def __init__(
+        self, plugin: Input, receiver: Receiver, *, waits: bool, emitted: Callable[[], None] | None = None
+    ) -> None:
         self._plugin = plugin
         self._receiver = receiver
         self._waits = waits
+        self._emitted = emitted
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"in:{plugin.context.id}", daemon=True)
 
@@ -118,21 +133,21 @@ class Reception:
             self._log(reason, count, sample)
         for reason, count, sample in intake.notices:
             self._log(reason, count, sample)
-        if intake.batch:
-            self._emit(intake.batch)
+        if (not intake.batch or self._emit(intake.batch)) and self._emitted is not None:
+            self._emitted()
 
     def _log(self, reason: str, count: int, sample: bytes) -> None:
         if reason == "parser_error":
             return  # logged with its exception where it was raised
         self._plugin.log_repeated(MESSAGES.get(reason, reason), count=count, data=_shown(sample))
 
-    def _emit(self, batch: EventBatch) -> None:
+    def _emit(self, batch: EventBatch) -> bool:
         plugin = self._plugin
         give_up: float | None = None
         while True:
             try:
                 plugin.emit_batch(batch)
-                return
+                return True
             except BufferOverflow as error:
                 if self._stopping.is_set() and give_up is None:
                     give_up = time.monotonic() + STOP_SECONDS
@@ -141,7 +156,7 @@ class Reception:
                     plugin.log_repeated(
                         "buffer full, events dropped", count=len(batch), dropped=len(batch), error=str(error)
                     )
-                    return
+                    return False
                 plugin.log_repeated("buffer full, reading stopped until there is room", error=str(error))
                 if self._stopping.wait(RETRY_SECONDS):
                     time.sleep(RETRY_SECONDS)  # stopping: the wait no longer waits
@@ -150,7 +165,7 @@ class Reception:
                 plugin.log_repeated(
                     "emitting failed, events dropped", level="error", count=len(batch), error=repr(error)
                 )
-                return
+                return False
 
 
 def udp_receiver(

@@ -77,7 +77,7 @@ pub struct Tally {
     pub sample: Vec<u8>,
 }
 
-fn tally(list: &mut Vec<Tally>, reason: &'static str, sample: &[u8]) {
+pub(crate) fn tally(list: &mut Vec<Tally>, reason: &'static str, sample: &[u8]) {
     match list.iter_mut().find(|known| known.reason == reason) {
         Some(known) => known.count += 1,
         None => list.push(Tally { reason, count: 1, sample: sample[..sample.len().min(SAMPLE)].to_vec() }),

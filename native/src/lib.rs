@@ -7,6 +7,7 @@ pub mod convert;
 pub mod event;
 pub mod extract;
 pub mod formatters;
+pub mod forward;
 pub mod framer;
 pub mod grok;
 pub mod ingest;
@@ -56,6 +57,8 @@ mod _native {
         hash_formatter, json_formatter, lines_formatter, out_file_formatter, single_value_formatter,
         stdout_formatter,
     };
+    #[pymodule_export]
+    use crate::forward::python::{FedForward, ForwardFeeder, ForwardRules, ForwardServer};
     #[pymodule_export]
     use crate::grok::{grok_explain, grok_parser};
     #[pymodule_export]

@@ -283,7 +283,7 @@ pub fn read_token<'a>(data: &'a [u8], pos: &mut usize) -> Result<Token<'a>, Malf
 }
 
 /// Sizes in bytes of the values whose first byte tells it all; 0: another.
-const SIZES: [u8; 256] = {
+pub(crate) const SIZES: [u8; 256] = {
     let mut sizes = [0; 256];
     let mut first = 0;
     while first < 256 {

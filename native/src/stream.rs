@@ -88,14 +88,14 @@ pub struct Server {
     pub address: SocketAddr,
 }
 
-fn watch(epoll: &OwnedFd, fd: libc::c_int, token: u64) -> io::Result<()> {
+pub(crate) fn watch(epoll: &OwnedFd, fd: libc::c_int, token: u64) -> io::Result<()> {
     let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
     // SAFETY: the event is valid during the call.
     check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
     Ok(())
 }
 
-fn read(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         // SAFETY: the buffer is valid for its length.
         let got = unsafe { libc::read(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
@@ -109,7 +109,7 @@ fn read(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-fn queued(socket: &OwnedFd) -> usize {
+pub(crate) fn queued(socket: &OwnedFd) -> usize {
     let mut bytes: libc::c_int = 0;
     // SAFETY: FIONREAD writes one int.
     let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
@@ -514,7 +514,7 @@ impl StreamServer {
     }
 }
 
-fn parse_network(text: &str) -> PyResult<Network> {
+pub(crate) fn parse_network(text: &str) -> PyResult<Network> {
     Network::parse(text)
         .ok_or_else(|| PyValueError::new_err(format!("{text:?} is neither an address nor a network")))
 }

@@ -1,0 +1,718 @@
+//! The server for forward clients: many connections, one thread.
+//!
+//! epoll, level-triggered, as [`crate::stream`]: not calling [`Server::next`] is back-pressure. Events of many
+//! messages and connections go on as one batch; who asked for an acknowledgement gets it by
+//! [`Server::settle`], when the batch is safe. An idle connection costs its descriptor and some hundred bytes.
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::decoder::{Decoder, Scene, Shared};
+use super::entries::Field;
+use super::message::{Peer, Rules};
+use super::sink::{Ack, Portion, Sink};
+use crate::sockaddr::{self, HostNames, Wake, check, now_ns};
+use crate::stream::{queued, read, watch};
+
+/// Bytes per read of small messages.
+const READ: usize = 64 << 10;
+/// Bytes read behind a payload: the rest of its message, and the next one's head.
+const BEHIND: usize = 4 << 10;
+/// Bytes of one connection in a row.
+const TURN: usize = 1 << 20;
+/// Events at which a batch is handed on.
+const TARGET: usize = 4096;
+/// Bytes at which a batch is handed on.
+const MAX_BYTES: usize = 4 << 20;
+/// Longest time that an event waits for others.
+const MAX_LINGER: Duration = Duration::from_millis(20);
+/// How many events may gather in kernel buffers during one sleep.
+const GATHER: f64 = 400.0;
+/// Below so many events a second, waiting for more brings none.
+const TRICKLE: f64 = 100.0;
+/// Unfinished messages of all connections together, in bytes.
+const MAX_PENDING: usize = 512 << 20;
+/// A peer that has not read so many bytes of acknowledgements is not read from.
+const MAX_OWED: usize = 256 << 10;
+/// Longest time from the connection to a passed handshake.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+const LISTENER: u64 = u64::MAX;
+const WAKE: u64 = u64::MAX - 1;
+
+/// What a connection's handshake must not tell: made by [`Gate::hello`].
+pub type Secret = Box<dyn std::any::Any + Send>;
+
+/// Who may send: the handshake, which is policy and so not decided here.
+pub trait Gate: Send + Sync {
+    /// What a new connection is sent first, and its secret.
+    fn hello(&self) -> Option<(Vec<u8>, Secret)>;
+    /// Judges the first message: whether it is good, and the answer.
+    fn judge(&self, secret: &dyn std::any::Any, peer: &str, message: &[u8]) -> (bool, Vec<u8>);
+}
+
+/// Where to listen.
+pub enum Place {
+    /// TCP.
+    Tcp {
+        /// The address.
+        address: SocketAddr,
+        /// `SO_REUSEPORT`.
+        reuse_port: bool,
+    },
+    /// A socket that listens already, such as a Unix-domain one.
+    Listening(OwnedFd),
+}
+
+/// How to serve.
+pub struct Options {
+    /// Connections that may wait to be accepted.
+    pub backlog: i32,
+    /// Receive buffer of each connection to ask the kernel for.
+    pub receive_buffer: Option<usize>,
+    /// Seconds for `SO_LINGER`; None leaves the kernel's way of closing.
+    pub linger: Option<i32>,
+    /// `SO_KEEPALIVE`.
+    pub keepalive: bool,
+    /// Connections end with their first message.
+    pub deny_keepalive: bool,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// The handshake.
+    pub gate: Option<Arc<dyn Gate>>,
+}
+
+struct Connection {
+    socket: OwnedFd,
+    decoder: Decoder,
+    peer: Peer,
+    /// Bytes to be written.
+    out: Vec<u8>,
+    /// Something was written: it must not be cut off when the connection is closed.
+    answered: bool,
+    /// Acknowledgements in batches that nobody has settled yet.
+    owed: usize,
+    /// Nothing more is read; closed when nothing is owed.
+    ended: bool,
+    /// What epoll watches.
+    interest: u32,
+    /// The handshake's secret, and until when it must be passed.
+    secret: Option<(Secret, Instant)>,
+    /// Bytes still to read while stopping.
+    drain: usize,
+}
+
+/// The serving state; one thread at a time.
+pub struct Server {
+    listener: Option<OwnedFd>,
+    epoll: OwnedFd,
+    options: Options,
+    connections: Vec<Option<Box<Connection>>>,
+    generations: Vec<u32>,
+    free: Vec<usize>,
+    open: usize,
+    secrets: usize,
+    held: usize,
+    paused: bool,
+    draining: bool,
+    finished: bool,
+    buffer: Vec<u8>,
+    sink: Sink,
+    given: Vec<Ack>,
+    names: HostNames,
+    rate: f64,
+    last: Instant,
+    looked: Instant,
+    /// Bound address; None: a Unix-domain socket.
+    pub address: Option<SocketAddr>,
+}
+
+fn read_two(socket: &OwnedFd, first: &mut Vec<u8>, room: usize, second: &mut [u8]) -> io::Result<usize> {
+    first.reserve(room);
+    let parts = [
+        libc::iovec { iov_base: first.spare_capacity_mut().as_mut_ptr().cast(), iov_len: room },
+        libc::iovec { iov_base: second.as_mut_ptr().cast(), iov_len: second.len() },
+    ];
+    loop {
+        // SAFETY: both parts are valid for their lengths; `reserve` has made the first one.
+        let got = unsafe { libc::readv(socket.as_raw_fd(), parts.as_ptr(), 2) };
+        if let Ok(got) = usize::try_from(got) {
+            // SAFETY: the kernel has written so many bytes behind the old length.
+            unsafe { first.set_len(first.len() + got.min(room)) };
+            return Ok(got);
+        }
+        let why = io::Error::last_os_error();
+        if why.kind() != io::ErrorKind::Interrupted {
+            return Err(why);
+        }
+    }
+}
+
+impl Server {
+    /// Listens.
+    ///
+    /// # Errors
+    /// The system's, such as "address in use".
+    pub fn new(place: Place, options: Options, wake: &Wake) -> io::Result<Self> {
+        let (listener, address) = match place {
+            Place::Listening(listener) => (listener, None),
+            Place::Tcp { address, reuse_port } => {
+                let listener = sockaddr::bound_socket(&address, libc::SOCK_STREAM, reuse_port)?;
+                if let Some(bytes) = options.receive_buffer {
+                    sockaddr::set_receive_buffer(&listener, bytes)?; // connections inherit it
+                }
+                // SAFETY: no pointers.
+                check(unsafe { libc::listen(listener.as_raw_fd(), options.backlog) })?;
+                let address = sockaddr::local_address(&listener)?;
+                (listener, Some(address))
+            }
+        };
+        // SAFETY: no pointers; the descriptor is new and nobody else's.
+        let epoll = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
+        watch(&epoll, listener.as_raw_fd(), LISTENER)?;
+        watch(&epoll, wake.raw(), WAKE)?;
+        Ok(Server {
+            listener: Some(listener),
+            epoll,
+            options,
+            connections: Vec::new(),
+            generations: Vec::new(),
+            free: Vec::new(),
+            open: 0,
+            secrets: 0,
+            held: 0,
+            paused: false,
+            draining: false,
+            finished: false,
+            buffer: vec![0; READ],
+            sink: Sink::default(),
+            given: Vec::new(),
+            names: HostNames::default(),
+            rate: 0.0,
+            last: Instant::now(),
+            looked: Instant::now(),
+            address,
+        })
+    }
+
+    /// Whether everything has been taken after a stop.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Connections at present.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Waits for messages, at most `max_wait`, and gives what has come; None: nothing at all. What an earlier
+    /// call gave and nobody has settled is never acknowledged.
+    /// After `stop` it gives what the kernel has, call by call, and then closes everything.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn next(
+        &mut self,
+        rules: &Rules,
+        wake: &Wake,
+        stop: &AtomicBool,
+        max_wait: Duration,
+    ) -> io::Result<Option<Portion>> {
+        self.settle(false);
+        if self.finished {
+            return Ok(None);
+        }
+        if !self.sink.sealed() {
+            if stop.load(Ordering::Acquire) {
+                self.drain(rules);
+            } else {
+                self.serve(rules, wake, stop, max_wait)?;
+            }
+        }
+        let mut portion = self.sink.take();
+        if let Some(portion) = &mut portion {
+            self.given = mem::take(&mut portion.acks);
+        }
+        Ok(portion)
+    }
+
+    /// Says whether what `next` gave last is safe: then it is acknowledged.
+    pub fn settle(&mut self, safe: bool) {
+        let acks = mem::take(&mut self.given);
+        let mut index = 0;
+        while index < acks.len() {
+            let token = acks[index].token;
+            let mut end = index;
+            while end < acks.len() && acks[end].token == token {
+                end += 1;
+            }
+            let slot = token as u32 as usize;
+            if self.generations.get(slot) == Some(&((token >> 32) as u32))
+                && let Some(Some(connection)) = self.connections.get_mut(slot)
+            {
+                connection.owed -= end - index;
+                if safe {
+                    for ack in &acks[index..end] {
+                        connection.out.extend_from_slice(&ack.bytes);
+                    }
+                    self.write(slot);
+                }
+                self.close_if_done(slot);
+            }
+            index = end;
+        }
+    }
+
+    fn serve(&mut self, rules: &Rules, wake: &Wake, stop: &AtomicBool, max_wait: Duration) -> io::Result<()> {
+        let until = Instant::now() + max_wait;
+        let mut wait = max_wait;
+        let mut deadline = None;
+        loop {
+            let busy = self.round(rules, wait)?;
+            if self.paused && !busy {
+                self.resume();
+            }
+            self.look_at_clock();
+            let count = self.sink.count();
+            if stop.load(Ordering::Acquire) || count >= TARGET || self.sink.bytes() >= MAX_BYTES {
+                break;
+            }
+            if self.sink.is_empty() {
+                let left = until.saturating_duration_since(Instant::now());
+                if !busy && left.is_zero() {
+                    break;
+                }
+                wait = left;
+                continue; // connections came or went, or parts of messages
+            }
+            if self.sink.owes() || self.sink.sealed() {
+                if !busy {
+                    break; // somebody waits: no event waits for others
+                }
+                wait = Duration::ZERO;
+                continue;
+            }
+            let now = Instant::now();
+            let left = deadline.get_or_insert(now + MAX_LINGER).saturating_duration_since(now);
+            if self.rate < TRICKLE || left.is_zero() {
+                break;
+            }
+            wake.sleep(Duration::from_secs_f64(GATHER / self.rate).min(left));
+            wait = Duration::ZERO;
+        }
+        let now = Instant::now();
+        let seconds = now.duration_since(self.last).as_secs_f64().max(1e-6);
+        self.rate = (self.rate + self.sink.count() as f64 / seconds) / 2.0;
+        self.last = now;
+        Ok(())
+    }
+
+    /// One `epoll_wait` and what it reports; whether there was anything.
+    fn round(&mut self, rules: &Rules, wait: Duration) -> io::Result<bool> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+        let limit = libc::c_int::try_from(wait.as_millis()).unwrap_or(libc::c_int::MAX);
+        // SAFETY: room for 64 events.
+        let ready = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), 64, limit) };
+        let ready = match check(ready) {
+            Ok(ready) => ready as usize,
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => 0,
+            Err(why) => return Err(why),
+        };
+        for event in &events[..ready] {
+            match event.u64 {
+                LISTENER => self.accept(rules),
+                WAKE => {}
+                token => {
+                    let slot = token as usize;
+                    if event.events & libc::EPOLLOUT as u32 != 0 {
+                        self.write(slot);
+                        self.close_if_done(slot);
+                    }
+                    if event.events & !(libc::EPOLLOUT as u32) != 0 {
+                        self.receive(rules, slot);
+                    }
+                }
+            }
+        }
+        Ok(ready > 0)
+    }
+
+    fn accept(&mut self, rules: &Rules) {
+        let before = self.open;
+        while let Some(listener) = &self.listener {
+            if self.open >= self.options.max_connections {
+                if self.open > before {
+                    return; // full, but perhaps nobody waits
+                }
+                self.sink.notice("connection_limit", self.options.max_connections.to_string().as_bytes());
+                return self.pause();
+            }
+            // SAFETY: plain data for which all zeroes are valid.
+            let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
+            let mut len = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+            // SAFETY: the storage is valid for `len` bytes.
+            let fd = unsafe {
+                libc::accept4(listener.as_raw_fd(), (&raw mut storage).cast(), &raw mut len, flags)
+            };
+            if fd == -1 {
+                let why = io::Error::last_os_error();
+                match why.raw_os_error() {
+                    Some(libc::EINTR | libc::ECONNABORTED) => continue,
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        self.sink.notice("connection_limit", why.to_string().as_bytes());
+                        self.pause();
+                    }
+                    _ => {} // nobody there (any more)
+                }
+                return;
+            }
+            // SAFETY: the descriptor is new and nobody else's.
+            let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+            self.admit(rules, socket, sockaddr::from_raw(&storage));
+        }
+    }
+
+    fn admit(&mut self, rules: &Rules, socket: OwnedFd, address: Option<SocketAddr>) {
+        if address.is_some() {
+            if let Some(seconds) = self.options.linger {
+                set_linger(&socket, Some(seconds));
+            }
+            if self.options.keepalive {
+                let _ = sockaddr::set_option(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
+            }
+            // an acknowledgement must not wait for more to write
+            let _ = sockaddr::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1);
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.generations.push(0);
+            self.connections.len() - 1
+        });
+        if watch(&self.epoll, socket.as_raw_fd(), slot as u64).is_err() {
+            self.free.push(slot);
+            return self.sink.notice("connection_limit", b"epoll takes no more");
+        }
+        let name = address.map_or_else(|| "unix".to_owned(), |address| address.to_string());
+        let token = u64::from(self.generations[slot]) << 32 | slot as u64;
+        let fields = source_fields(rules, address.map(|address| address.ip()), &mut self.names);
+        let mut connection = Box::new(Connection {
+            socket,
+            decoder: Decoder::default(),
+            peer: Peer { name, token, json: false, fields },
+            out: Vec::new(),
+            answered: false,
+            owed: 0,
+            ended: false,
+            interest: libc::EPOLLIN as u32,
+            secret: None,
+            drain: 0,
+        });
+        if let Some((hello, secret)) = self.options.gate.as_ref().and_then(|gate| gate.hello()) {
+            connection.out = hello;
+            connection.secret = Some((secret, Instant::now() + HANDSHAKE));
+            self.secrets += 1;
+        }
+        self.connections[slot] = Some(connection);
+        self.open += 1;
+        self.write(slot);
+    }
+
+    /// No more connections for now: the listener would be reported for ever.
+    fn pause(&mut self) {
+        if let Some(listener) = &self.listener
+            && !self.paused
+        {
+            forget(&self.epoll, listener);
+            self.paused = true;
+        }
+    }
+
+    fn resume(&mut self) {
+        if let Some(listener) = &self.listener
+            && self.open < self.options.max_connections
+            && watch(&self.epoll, listener.as_raw_fd(), LISTENER).is_ok()
+        {
+            self.paused = false;
+        }
+    }
+
+    /// Reads from a connection, as long as it is its turn.
+    fn receive(&mut self, rules: &Rules, slot: usize) {
+        let Some(Some(connection)) = self.connections.get_mut(slot) else { return };
+        if connection.ended {
+            // hung up while acknowledgements are owed: nobody is there to get them
+            connection.owed = 0;
+            return self.close(slot);
+        }
+        let (before, acks) = (connection.decoder.held(), self.sink.acks());
+        let mut end = false;
+        let mut turn = 0;
+        while turn < TURN {
+            let (got, room, fed) = match connection.decoder.direct() {
+                Some((direct, room)) => {
+                    let got = read_two(&connection.socket, direct, room, &mut self.buffer[..BEHIND]);
+                    (got, room + BEHIND, room)
+                }
+                None => (read(&connection.socket, &mut self.buffer), READ, 0),
+            };
+            let got = match got {
+                Ok(got) => got,
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => 0, // reset by the peer
+            };
+            if got == 0 {
+                end = true;
+                if connection.decoder.unfinished() {
+                    self.sink.fail("unterminated", &connection.peer.sample(b"", b"connection closed"));
+                }
+                break;
+            }
+            turn += got;
+            connection.drain = connection.drain.saturating_sub(got);
+            let data = &self.buffer[..got.saturating_sub(fed)];
+            let Connection { decoder, peer, secret, out, .. } = &mut **connection;
+            let mut passed = None;
+            let outcome = {
+                let name = peer.name.clone();
+                let gate = self.options.gate.as_ref();
+                let mut judge = |message: &[u8], _: &mut Sink| {
+                    let verdict = match (gate, &secret) {
+                        (Some(gate), Some((secret, _))) => gate.judge(&**secret, &name, message),
+                        _ => (true, Vec::new()),
+                    };
+                    out.extend_from_slice(&verdict.1);
+                    passed = Some(verdict.0);
+                    verdict.0
+                };
+                let gated = secret.is_some();
+                let mut scene = Scene {
+                    rules,
+                    sink: &mut self.sink,
+                    now_ns: now_ns(),
+                    one_message: self.options.deny_keepalive,
+                    gate: if gated { Shared::Handshake(&mut judge) } else { Shared::Open },
+                };
+                decoder.feed(data, peer, &mut scene)
+            };
+            if passed.is_some() && secret.take().is_some() {
+                self.secrets -= 1;
+            }
+            if outcome.is_err() {
+                end = true;
+                break;
+            }
+            if got < room || self.sink.sealed() || self.sink.count() >= TARGET {
+                break;
+            }
+        }
+        let held = connection.decoder.held();
+        self.held = (self.held + held).saturating_sub(before);
+        connection.owed += self.sink.acks() - acks;
+        if self.held > MAX_PENDING && held > before {
+            let sample = connection.peer.sample(b"", b"too much of unfinished messages");
+            self.sink.fail("unterminated", &sample);
+            end = true;
+        }
+        if end {
+            self.end(slot);
+        } else if !self.connections[slot].as_ref().is_none_or(|connection| connection.out.is_empty()) {
+            self.write(slot);
+        }
+    }
+
+    /// Nothing more is read from a connection; it is closed as soon as it got what it is owed.
+    fn end(&mut self, slot: usize) {
+        if let Some(Some(connection)) = self.connections.get_mut(slot) {
+            connection.ended = true;
+            self.held = self.held.saturating_sub(connection.decoder.held());
+            connection.decoder = Decoder::default();
+        }
+        self.write(slot);
+        self.close_if_done(slot);
+    }
+
+    /// Writes what it can, and watches for room for the rest.
+    fn write(&mut self, slot: usize) {
+        let Some(Some(connection)) = self.connections.get_mut(slot) else { return };
+        let mut written = 0;
+        while written < connection.out.len() {
+            let part = &connection.out[written..];
+            // SAFETY: the bytes are valid for their length.
+            let sent = unsafe {
+                libc::send(
+                    connection.socket.as_raw_fd(),
+                    part.as_ptr().cast(),
+                    part.len(),
+                    libc::MSG_NOSIGNAL,
+                )
+            };
+            match usize::try_from(sent) {
+                Ok(sent) => written += sent,
+                Err(_) => match io::Error::last_os_error().kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock => break,
+                    _ => {
+                        // gone: reading will tell
+                        connection.out.clear();
+                        written = 0;
+                        break;
+                    }
+                },
+            }
+        }
+        connection.answered |= written > 0;
+        connection.out.drain(..written);
+        if connection.out.is_empty() {
+            connection.out = Vec::new();
+        }
+        let mut interest = 0;
+        if !connection.ended && connection.out.len() <= MAX_OWED {
+            interest |= libc::EPOLLIN as u32;
+        }
+        if !connection.out.is_empty() {
+            interest |= libc::EPOLLOUT as u32;
+        }
+        if interest != connection.interest {
+            connection.interest = interest;
+            let mut event = libc::epoll_event { events: interest, u64: slot as u64 };
+            // SAFETY: the event is valid during the call.
+            unsafe {
+                libc::epoll_ctl(
+                    self.epoll.as_raw_fd(),
+                    libc::EPOLL_CTL_MOD,
+                    connection.socket.as_raw_fd(),
+                    &raw mut event,
+                )
+            };
+        }
+    }
+
+    fn close_if_done(&mut self, slot: usize) {
+        if let Some(Some(connection)) = self.connections.get(slot)
+            && connection.ended
+            && connection.owed == 0
+            && connection.out.is_empty()
+        {
+            self.close(slot);
+        }
+    }
+
+    fn close(&mut self, slot: usize) {
+        if let Some(connection) = self.connections[slot].take() {
+            self.held = self.held.saturating_sub(connection.decoder.held());
+            if connection.secret.is_some() {
+                self.secrets -= 1;
+            }
+            if connection.answered {
+                set_linger(&connection.socket, None); // a reset would throw away what the peer has not read
+            }
+            self.generations[slot] = self.generations[slot].wrapping_add(1);
+            self.free.push(slot);
+            self.open -= 1;
+            if self.paused {
+                self.resume();
+            }
+        }
+    }
+
+    /// Closes those that did not pass the handshake in time; once a second.
+    fn look_at_clock(&mut self) {
+        if self.secrets == 0 || self.looked.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+        self.looked = Instant::now();
+        for slot in 0..self.connections.len() {
+            if let Some(Some(connection)) = self.connections.get(slot)
+                && connection.secret.as_ref().is_some_and(|(_, until)| *until < self.looked)
+            {
+                self.sink.notice("handshake_timeout", connection.peer.name.as_bytes());
+                self.close(slot);
+            }
+        }
+    }
+
+    /// Stopping: no new connections; reads what the kernel had at the time of the stop.
+    fn drain(&mut self, rules: &Rules) {
+        if !self.draining {
+            self.draining = true;
+            self.accept(rules); // those that the kernel has accepted already
+            self.listener = None;
+            for connection in self.connections.iter_mut().flatten() {
+                connection.drain = queued(&connection.socket);
+            }
+        }
+        for slot in 0..self.connections.len() {
+            while let Some(Some(connection)) = self.connections.get_mut(slot)
+                && connection.drain > 0
+                && !connection.ended
+            {
+                let left = connection.drain;
+                self.receive(rules, slot);
+                if let Some(Some(connection)) = self.connections.get_mut(slot)
+                    && connection.drain == left
+                {
+                    connection.drain = 0; // the kernel has nothing after all
+                }
+                if self.sink.sealed() || self.sink.count() >= TARGET || self.sink.bytes() >= MAX_BYTES {
+                    return;
+                }
+            }
+            if let Some(Some(connection)) = self.connections.get(slot)
+                && !connection.ended
+            {
+                if connection.decoder.unfinished() {
+                    self.sink.fail("unterminated", &connection.peer.sample(b"", b"stopping"));
+                }
+                self.end(slot);
+            }
+        }
+        if self.sink.is_empty() {
+            for slot in 0..self.connections.len() {
+                self.close(slot);
+            }
+            self.finished = true;
+        }
+    }
+}
+
+fn forget(epoll: &OwnedFd, fd: &OwnedFd) {
+    // SAFETY: DEL takes no event.
+    unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd.as_raw_fd(), std::ptr::null_mut()) };
+}
+
+/// Sets `SO_LINGER`; None: off. A failure leaves the way of closing as it is.
+fn set_linger(socket: &OwnedFd, seconds: Option<i32>) {
+    let linger = libc::linger { l_onoff: i32::from(seconds.is_some()), l_linger: seconds.unwrap_or(0) };
+    let len = mem::size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: the value is valid for `len` bytes.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            len,
+        )
+    };
+}
+
+/// The fields that records of a sender get.
+#[must_use]
+pub fn source_fields(rules: &Rules, ip: Option<IpAddr>, names: &mut HostNames) -> Vec<Field> {
+    let mut fields = Vec::new();
+    let Some(ip) = ip else { return fields };
+    if let Some(key) = &rules.address_key {
+        fields.push(Field::text(key, ip.to_string().as_bytes()));
+    }
+    if let Some(key) = &rules.hostname_key {
+        fields.push(Field::text(key, names.get(ip).as_bytes()));
+    }
+    fields
+}
