@@ -3,6 +3,11 @@
 
 use std::collections::HashMap;
 
+pub mod arguments;
+pub mod counts;
+pub mod os;
+pub mod serve;
+
 /// What the lines hold after the syslog header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {

@@ -6,6 +6,7 @@
 use std::io::{self, Error};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use loadgen::os::{pin, wait_until, write_digits};
 use loadgen::{DIGITS, Format, Line, Mode};
 
 const USAGE: &str = "usage: loadgen --port P[,P...] [--port-count N] [--rate MESSAGES_PER_SECOND|0=unpaced] \
@@ -94,16 +95,6 @@ fn options() -> Result<Options, String> {
     Ok(o)
 }
 
-fn pin(core: usize) -> io::Result<()> {
-    // SAFETY: an all-zero cpu_set_t is the empty set; CPU_SET bounds-checks; the size is the set's own.
-    let failed = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
-    };
-    if failed == 0 { Ok(()) } else { Err(Error::last_os_error()) }
-}
-
 /// One connected socket a port: the address is looked up once, not per message.
 fn connect(port: u16) -> io::Result<i32> {
     // SAFETY: plain system calls; the address struct lives across the call and its size is given.
@@ -123,13 +114,6 @@ fn connect(port: u16) -> io::Result<i32> {
             return Err(Error::last_os_error());
         }
         Ok(socket)
-    }
-}
-
-fn write_digits(at: &mut [u8], mut n: u64) {
-    for digit in at.iter_mut().rev() {
-        *digit = b'0' + (n % 10) as u8;
-        n /= 10;
     }
 }
 
@@ -188,22 +172,6 @@ fn retry(error: Error) -> io::Result<()> {
             Ok(())
         }
         _ => Err(error),
-    }
-}
-
-fn wait_until(start: Instant, due: Duration) {
-    loop {
-        let now = start.elapsed();
-        if now >= due {
-            return;
-        }
-        let left = due - now;
-        // Sleep while it is far, then spin: the pace must be even, or bursts measure buffers, not receivers.
-        if left > Duration::from_micros(300) {
-            std::thread::sleep(left - Duration::from_micros(200));
-        } else {
-            std::hint::spin_loop();
-        }
     }
 }
 
