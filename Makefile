@@ -39,6 +39,7 @@ run: setup ## run CONF (default: the quickstart: UDP syslog on 5140 -> grok -> s
 test: setup ## the default test suite (under 3 minutes)
 	$(PY) -m pytest -n 2 --dist worksteal
 	cargo test --release --quiet --manifest-path native/Cargo.toml --no-default-features
+	cargo test --release --quiet --manifest-path bench/loadgen/Cargo.toml
 
 test-all: setup ## everything, slow tests included
 	$(PY) -m pytest -n 2 --dist worksteal -m ''

@@ -14,16 +14,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import measure, peers, receivers, report, rows
+from bench import peers, receivers, report, rows
+from bench import tools as native
+from bench.process import RunError
 from bench.receivers import Receiver, Work
 
-FULL = rows.Plan(seconds=4.0, rate=100_000, repetitions=3, probes=10)
-QUICK = rows.Plan(seconds=1.5, rate=100_000, repetitions=1, probes=6)
-SMOKE = rows.Plan(seconds=0.3, rate=10_000, repetitions=1, probes=2)
+FULL = rows.Plan(
+    seconds=3.0, rate=100_000, bulk_rates=(50_000, 100_000), repetitions=3, probes=9, probe_seconds=2.0,
+    searches=1,
+)  # fmt: skip
+QUICK = rows.Plan(
+    seconds=1.5, rate=100_000, bulk_rates=(50_000,), repetitions=1, probes=6, probe_seconds=1.0,
+    searches=1,
+)  # fmt: skip
+SMOKE = rows.Plan(
+    seconds=0.3, rate=10_000, bulk_rates=(10_000,), repetitions=1, probes=2, probe_seconds=0.3,
+    searches=1,
+)  # fmt: skip
 TOP_RATE = 1_200_000
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 
 WORKS = [Work(fields, sink) for fields in ("header", "regexp", "grok") for sink in ("null", "file")]
+# Where receiving alone takes its turn: once for each kind of line, and wherever the rate is another one.
+FLOORS = {("header", "null"), ("regexp", "null"), ("header", "bulk"), ("regexp", "bulk")}
+BULK_WORKS = [Work(fields, "bulk") for fields in ("header", "regexp")]
 
 
 def main() -> int:
@@ -32,18 +46,18 @@ def main() -> int:
     if options.seconds:
         plan = replace(plan, seconds=options.seconds)
     if options.repetitions:
-        plan = replace(plan, repetitions=options.repetitions)
+        plan = replace(plan, repetitions=options.repetitions, searches=options.repetitions)
     if (os.cpu_count() or 1) < 2:
         print("bench: needs two cores: one for the receiver, one for the load", file=sys.stderr)
         return 1
     try:
-        tools = rows.Tools(*measure.build_tools())
-        under_test = choose(options.receivers)
-    except (measure.RunError, peers.UnavailableError) as error:
+        tools = native.build()
+        under_test = choose(options.receivers, tools)
+    except (RunError, peers.UnavailableError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     with large_receive_buffers():
-        return Bench(plan, tools, under_test, options.only, options.skip_lossless).run()
+        return Bench(plan, tools, under_test, options).run()
 
 
 def arguments() -> argparse.Namespace:
@@ -57,7 +71,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--only", action="append", default=[], metavar="ROW",
                         help='rows whose name contains this ("grok", "-> null", "idle", ...)')  # fmt: skip
-    parser.add_argument("--receivers", default="forwarder,rsyslog,syslog-ng", help="default: %(default)s")
+    parser.add_argument(
+        "--receivers", default="floor,forwarder,rsyslog,syslog-ng", help="default: %(default)s"
+    )
     parser.add_argument("--seconds", type=float, help="of sending, per run")
     parser.add_argument("--repetitions", type=int, help="runs per figure")
     parser.add_argument(
@@ -67,13 +83,14 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def choose(names: str) -> list[Receiver]:
+def choose(names: str, tools: native.Tools) -> list[Receiver]:
     makers: dict[str, Callable[[], Receiver]] = {
-        "forwarder": receivers.forwarder, "rsyslog": receivers.rsyslog, "syslog-ng": receivers.syslog_ng,
+        "floor": partial(receivers.floor, tools), "forwarder": receivers.forwarder,
+        "rsyslog": receivers.rsyslog, "syslog-ng": receivers.syslog_ng,
     }  # fmt: skip
     for name in names.split(","):
         if name not in makers:
-            raise measure.RunError(f"unknown receiver {name!r}: one of {', '.join(makers)}")
+            raise RunError(f"unknown receiver {name!r}: one of {', '.join(makers)}")
     return [makers[name]() for name in names.split(",")]
 
 
@@ -98,15 +115,13 @@ class Bench:
     """One run over all rows."""
 
     def __init__(
-        self,
-        plan: rows.Plan,
-        tools: rows.Tools,
-        under_test: list[Receiver],
-        only: list[str],
-        skip_lossless: bool,
+        self, plan: rows.Plan, tools: native.Tools, under_test: list[Receiver], options: argparse.Namespace
     ) -> None:
-        self.plan, self.tools, self.receivers, self.only = plan, tools, under_test, only
-        self.skip_lossless = skip_lossless
+        self.plan, self.tools, self.receivers = plan, tools, under_test
+        self.only: list[str] = options.only
+        self.skip_lossless: bool = options.skip_lossless
+        # What is offered in a smoke run anybody takes: there every loss is a failure.
+        self.every_loss = options.size == "smoke"
         self.failed: list[str] = []
         self.results: dict[str, Any] = {
             "machine": report.machine(),
@@ -118,11 +133,15 @@ class Bench:
 
     def run(self) -> int:
         stolen = report.stolen_seconds()
-        works = [work for work in WORKS if self.wanted(work.name)]
-        self.results["cpu"] = {work.name: self.turns("cpu", work, self.cpu) for work in works}
+        self.results["cpu"] = {
+            name: self.turns("cpu", name, partial(self.cpu, work, rate), self.plan.repetitions, work)
+            for name, work, rate in self.cpu_rows()
+        }
         if not self.skip_lossless:
             self.results["lossless"] = {
-                work.name: self.turns("lossless", work, self.lossless) for work in works
+                work.name: self.turns("lossless", work.name, partial(self.lossless, work), self.plan.searches)
+                for work in [*WORKS, *BULK_WORKS]
+                if self.wanted(work.name)
             }
         own = next((receiver for receiver in self.receivers if receiver.name == "forwarder"), None)
         if own is not None:
@@ -136,20 +155,40 @@ class Bench:
     def wanted(self, name: str) -> bool:
         return not self.only or any(part in name for part in self.only)
 
-    def cpu(self, receiver: Receiver, work: Work) -> dict[str, Any]:
-        return rows.cpu_run(receiver, work, self.plan, self.tools)
+    def cpu_rows(self) -> list[tuple[str, Work, int]]:
+        """Name, work, rate of the rows where CPU per event is compared."""
+        found = [(work.name, work, self.plan.rate) for work in WORKS]
+        for work in BULK_WORKS:
+            found += [(f"{work.name}, {rate:,}/s", work, rate) for rate in self.plan.bulk_rates]
+        return [row for row in found if self.wanted(row[0])]
 
-    def lossless(self, receiver: Receiver, work: Work) -> dict[str, Any]:
+    def cpu(self, work: Work, rate: int, receiver: Receiver) -> dict[str, Any]:
+        if receiver.floor:
+            return rows.cpu_run(receiver, replace(work, sink="null"), rate, self.plan, self.tools)
+        done = rows.cpu_run(receiver, work, rate, self.plan, self.tools)
+        if receiver.name == "forwarder" and (wrong := rows.unexplained(done, self.every_loss)):
+            self.failed.append(f"{work.name}: the sink counts {wrong}")
+        return done
+
+    def lossless(self, work: Work, receiver: Receiver) -> dict[str, Any]:
         return rows.lossless_rate(receiver, work, self.plan, self.tools, TOP_RATE)
 
     def turns(
-        self, figure: str, work: Work, run: Callable[[Receiver, Work], dict[str, Any]]
+        self,
+        figure: str,
+        row: str,
+        run: Callable[[Receiver], dict[str, Any]],
+        times: int,
+        floor_of: Work | None = None,
     ) -> dict[str, dict[str, Any]]:
-        """One row: every receiver in turn, as often as the plan says."""
+        """One row: every receiver in turn, `times` over."""
+        floor = floor_of is not None and (floor_of.fields, floor_of.sink) in FLOORS
         runs: dict[str, list[dict[str, Any]]] = {}
-        for _ in range(self.plan.repetitions):
+        for _ in range(times):
             for receiver in self.receivers:
-                done = self.attempt(f"{figure}: {work.name}: {receiver.name}", partial(run, receiver, work))
+                if receiver.floor and not floor:
+                    continue
+                done = self.attempt(f"{figure}: {row}: {receiver.name}", partial(run, receiver))
                 if done is not None:
                     runs.setdefault(receiver.name, []).append(done)
         return {name: rows.spreads(each) for name, each in runs.items()}
@@ -157,7 +196,7 @@ class Bench:
     def attempt(self, what: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         try:
             done = run()
-        except measure.RunError as error:
+        except RunError as error:
             self.failed.append(f"{what}: {error}")
             print(f"{what}: FAILED: {error}", file=sys.stderr, flush=True)
             return None
@@ -185,6 +224,12 @@ class Bench:
                     "ready_ms": "exec to ready, ms",
                     "idle_cpu_percent": "idle, % of a core",
                 },
+            )
+        if self.wanted("idle elasticsearch"):
+            add(
+                "idle elasticsearch",
+                partial(rows.idle_memory, own, Work("header", "bulk"), self.tools),
+                {"rss_kib": "idle syslog -> Elasticsearch, RSS KiB"},
             )
         if self.wanted("trickle"):
             seconds = min(10.0, self.plan.seconds * 3)

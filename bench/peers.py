@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent / ".tools"
-ROOTS = {"rsyslog": ("rsyslog",), "syslog-ng": ("syslog-ng-core",)}
+ROOTS = {
+    "rsyslog": ("rsyslog", "rsyslog-elasticsearch"),
+    "syslog-ng": ("syslog-ng-core", "syslog-ng-mod-http"),
+}
 
 
 class UnavailableError(Exception):
@@ -42,13 +45,14 @@ def fetch(name: str) -> Peer:
         UnavailableError: apt is missing, or it cannot download.
     """
     root = TOOLS / name
-    if not (root / "complete").exists():
+    complete = root / "complete"
+    if not complete.exists() or complete.read_text().split()[1:] != list(ROOTS[name]):
         _download(name, root)
     environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(_library_folders(root))}
     program = next(iter(root.glob("**/sbin/rsyslogd" if name == "rsyslog" else "**/sbin/syslog-ng")))
     marker = "omjournal.so" if name == "rsyslog" else "libsyslogformat.so"
     modules = next(iter(root.glob(f"**/{marker}"))).parent
-    return Peer((root / "complete").read_text().strip(), program, modules, environment)
+    return Peer(complete.read_text().split()[0], program, modules, environment)
 
 
 def _library_folders(root: Path) -> list[str]:
@@ -74,7 +78,7 @@ def _download(name: str, root: Path) -> None:
     shown = _run("apt-cache", "show", "--no-all-versions", ROOTS[name][0]).stdout
     version = next(line.split(" ", 1)[1] for line in shown.splitlines() if line.startswith("Version: "))
     shutil.rmtree(archives)
-    (root / "complete").write_text(version + "\n")
+    (root / "complete").write_text("\n".join((version, *ROOTS[name])) + "\n")
 
 
 def _missing_packages(roots: tuple[str, ...]) -> set[str]:

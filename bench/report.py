@@ -60,10 +60,17 @@ def table(results: Mapping[str, Any]) -> str:
         f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}; median (min..max) of the runs"
     )
     for key, figure, title, unit, better in (
-        ("cpu", "us_per_event", f"CPU us per event at {results['plan']['rate']:,}/s", "{:.2f}", "less"),
+        (
+            "cpu",
+            "us_per_event",
+            f"CPU us per event at {results['plan']['rate']:,}/s or the row's own rate",
+            "{:.2f}",
+            "less",
+        ),
         ("lossless", "rate", "highest lossless UDP rate, 1/s", "{:,.0f}", "more"),
         ("cpu", "rss_peak_kib", "peak memory, KiB", "{:,.0f}", "less"),
         ("cpu", "missing", "events lost at that offered rate", "{:,.0f}", ""),
+        ("cpu", "doubled", "events that came twice", "{:,.0f}", ""),
     ):
         rows = results.get(key) or {}
         if rows:
@@ -80,9 +87,9 @@ def table(results: Mapping[str, Any]) -> str:
 def _figure(
     rows: Mapping[str, Any], figure: str, title: str, *, unit: str, better: str, receivers: list[str]
 ) -> list[str]:
-    lines = [title, "  " + " " * 38 + "".join(f"{name:>34}" for name in receivers)]
+    lines = [title, "  " + " " * 52 + "".join(f"{name:>28}" for name in receivers)]
     for row, cells in rows.items():
-        line = f"  {row:<38}"
+        line = f"  {row:<52}"
         own = cells.get("forwarder", {}).get(figure, {}).get("median")
         for name in receivers:
             spread = cells.get(name, {}).get(figure)
@@ -90,7 +97,7 @@ def _figure(
             if spread and better and name != "forwarder" and own and spread["median"]:
                 ratio = spread["median"] / own if better == "less" else own / spread["median"]
                 text += f" x{ratio:.1f}"
-            line += f"{text:>34}"
+            line += f"{text:>28}"
         lines.append(line)
     return lines
 
