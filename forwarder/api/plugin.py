@@ -7,7 +7,7 @@ stops here), then `start`, then uses it, then `stop` (no new input), then `close
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from forwarder._native import CompiledFormatter, CompiledParser, EventBatch, EventStream
@@ -17,6 +17,7 @@ from forwarder.api.parameters import SectionParam, boolean, float_, section
 
 if TYPE_CHECKING:
     from forwarder.api.chunk import Chunk
+    from forwarder.api.metrics import Family, Metrics, PluginInfo
 
 Record = dict[str, Any]
 """Field -> value: str, int, float, bool, None, list, dict, and bytes where text is not UTF-8."""
@@ -60,10 +61,26 @@ class Context(Protocol):
         """Hands events that went wrong to `@ERROR`, or counts them as lost there if there is none."""
 
     def received(self, count: int) -> None:
-        """Books events (lines, datagrams) that an input took from outside."""
+        """Books events (lines, datagrams) that an input took from outside, before it emits or drops them."""
 
     def drop(self, count: int, reason: str) -> None:
         """Names the reason for events that do not go on."""
+
+    def metrics(self) -> Metrics:
+        """The books of all plugins, and the state of all buffers, at this instant. From `start` on.
+
+        Raises:
+            TimeoutError: an output's delivery has held its lock for seconds.
+        """
+
+    def families(self) -> Iterable[Family]:
+        """What all plugins measure themselves (`Plugin.measure`)."""
+
+    def plugins(self) -> Sequence[PluginInfo]:
+        """All inputs, outputs and filters of the configuration, in the order of Fluentd's monitor."""
+
+    def output_for(self, tag: str) -> str | None:
+        """The id of the output that takes events with this tag at top level; None: no `<match>` does."""
 
     def check_label(self, label: str) -> None:
         """Raises ConfigError where the label does not exist."""
@@ -92,6 +109,14 @@ class Plugin:
 
     def close(self) -> None:
         """Releases everything; nothing is called after it."""
+
+    def measure(self) -> Iterable[Family]:
+        """Numbers of its own for `/metrics`, from any thread, once per scrape: nothing is paid per event.
+
+        The engine's books (`Context.metrics`) are there already. Label them with `plugin_id` where a
+        configuration may hold the plugin twice.
+        """
+        return ()
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:

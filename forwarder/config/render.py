@@ -78,6 +78,13 @@ def _value(element: Element, param: Parameter, *, masked: bool) -> str:
     return text if _PLAIN.fullmatch(text) else quote(text)
 
 
+def masked(element: Element, param: Parameter) -> str | None:
+    """A parameter's value as it may be shown."""
+    if param.value and (param.name in element.secrets or secret_name(param.name)):
+        return MASK
+    return param.value and mask_value(param.value)
+
+
 def _is_json(text: str) -> bool:
     import json  # noqa: PLC0415
 

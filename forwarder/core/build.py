@@ -12,6 +12,7 @@ from forwarder.api.errors import ConfigError
 from forwarder.api.plugin import Filter, Output, Plugin
 from forwarder.config.bind import bind
 from forwarder.config.diagnostics import Diagnostics
+from forwarder.config.render import masked
 from forwarder.config.structure import PluginSpec, Structure, read_structure
 from forwarder.core.context import PluginContext, Routes
 from forwarder.core.delivery import BufferedOutput
@@ -80,6 +81,7 @@ class _Builder:
         self.worker_id = worker_id
         self.routes = Routes()
         self.placed: list[Placed] = []
+        self.made = 0
         self.hostname = os.uname().nodename
         self.ids = {
             found.value
@@ -144,6 +146,10 @@ class _Builder:
             )
         context = self.context(plugin_id, kind, type_name, home, element=element, level=level)
         plugin.context = context
+        self.made += 1
+        context.place = self.made
+        if isinstance(plugin, Output) and isinstance(parent, Output):
+            context.counters.parent = cast(PluginContext, parent.context).counters
         path = parent.context.type_name if parent is not None else ""
         bound = bind(
             plugin,
@@ -154,6 +160,7 @@ class _Builder:
         )
         if not bound:
             return None
+        context.config = {name: masked(element, param) for name, param in element.params.items()}
         node: OutputNode | None = None
         with self.diagnostics.located(element):
             if context.label is not None and context.label != ROOT:

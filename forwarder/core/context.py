@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from forwarder.api.errors import BufferOverflow, ConfigError
-from forwarder.telemetry.ledger import Counters
+from forwarder.telemetry.ledger import Counters, Metrics
 from forwarder.telemetry.log import Log, PluginLog
 
 if TYPE_CHECKING:
     from forwarder._native import EventBatch
+    from forwarder.api.metrics import Family, PluginInfo
+    from forwarder.core.engine import Engine
     from forwarder.core.router import Router
 
 
@@ -18,6 +21,8 @@ class Routes:
 
     def __init__(self) -> None:
         self.by_label: dict[str, Router] = {}
+        self.engine: Engine | None = None
+        """Set as soon as there is one."""
 
     def find(self, label: str) -> Router:
         """A label's router. Raises ConfigError where there is none."""
@@ -56,26 +61,26 @@ class PluginContext:
         self.file_permission = file_permission
         self.check_only = check_only
         self.counters = counters
+        self.place = 0
+        """Order in the configuration."""
+        self.config: Mapping[str, str | None] = {}
+        """The section's parameters as written, secrets masked."""
         self._sink = sink
         self._routes = routes
         self._target: Router | None = None
 
     def emit(self, batch: EventBatch) -> None:
         """Hands a batch to the routes behind this plugin."""
-        count = len(batch)
-        if not count:
+        if not batch:
             return
         if self._target is None:
             self._target = self._routes.find(self.label or self.home)
-        self._target.route(batch)
-        self.counters.emit(count)
+        self._target.hand_on(batch, self.counters)
 
     def emit_to_label(self, label: str, batch: EventBatch) -> None:
         """Hands a batch to the start of a label's routes."""
-        count = len(batch)
-        if count:
-            self._routes.find(label).route(batch)
-            self.counters.emit(count)
+        if batch:
+            self._routes.find(label).hand_on(batch, self.counters)
 
     def admit_to_label(self, label: str, batch: EventBatch) -> None:
         """Raises BufferOverflow where `emit_to_label` would."""
@@ -100,7 +105,7 @@ class PluginContext:
             except BufferOverflow:
                 self.log_repeated("@ERROR has no room", count=count, level="error")
             else:
-                self.counters.error(count)
+                self.counters.error(count, reason)
                 self.log_repeated("send events to @ERROR", count=count, reason=reason, error=error)
                 return
         self.counters.lose(count, reason)
@@ -130,6 +135,28 @@ class PluginContext:
         """Names the reason for events that do not go on."""
         self.counters.frame.explained += count
         self.counters.lose(count, reason)
+
+    def metrics(self) -> Metrics:
+        """The books of all plugins at this instant."""
+        return self._engine.metrics()
+
+    def families(self) -> Iterable[Family]:
+        """What plugins measure themselves."""
+        return self._engine.families()
+
+    def plugins(self) -> Sequence[PluginInfo]:
+        """All plugins of the configuration."""
+        return self._engine.describe()
+
+    def output_for(self, tag: str) -> str | None:
+        """The id of the output that takes this tag at top level."""
+        return self._engine.output_for(tag)
+
+    @property
+    def _engine(self) -> Engine:
+        if self._routes.engine is None:
+            raise RuntimeError("there is no engine yet: ask from `start` on")
+        return self._routes.engine
 
     def check_label(self, label: str) -> None:
         """Raises ConfigError where the label does not exist."""

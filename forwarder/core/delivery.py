@@ -12,6 +12,7 @@ from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, Final, cast
 
 from forwarder.api.errors import BufferOverflow, PartialWrite, UnrecoverableError
+from forwarder.api.metrics import BufferMetrics, RetryMetrics
 from forwarder.buffer.chunk import MemoryChunk
 from forwarder.buffer.limits import Limits
 from forwarder.buffer.memory import MemoryBuffer
@@ -19,7 +20,6 @@ from forwarder.core.blocks import Blocks
 from forwarder.core.implements import delays
 from forwarder.core.pipeline import OutputNode
 from forwarder.core.retry import RetryPolicy, RetryState
-from forwarder.telemetry.ledger import BufferMetrics
 
 if TYPE_CHECKING:
     from forwarder._native import EventBatch
@@ -30,6 +30,7 @@ _UNRECOVERABLE: Final = (UnrecoverableError, TypeError, AttributeError, UnicodeE
 """Errors of the data or of the plugin's code: the same chunk would fail again."""
 _NEVER: Final = float("inf")
 _ANY_TIME: Final = 1e18
+_LOCK_SECONDS: Final = 5.0
 _LONGEST_WAIT: Final = 60.0
 """The wall clock may be set while a time slot is waited for."""
 
@@ -64,6 +65,8 @@ class BufferedOutput(OutputNode):
         self._retries: dict[bytes, RetryState] = {}
         self._unconfirmed: dict[bytes, tuple[MemoryChunk, float, bool]] = {}
         self._last_failed: bytes | None = None
+        self._failing_since: float | None = None  # the first failure with no delivery after it
+        self._gave_up = False
         self._health: RetryState | None = None
         self._draining = False
         self._closed = False
@@ -91,6 +94,7 @@ class BufferedOutput(OutputNode):
                     if chunk is None:
                         break
                     self._retries.pop(chunk.id, None)
+                    self.context.counters.displace()
                     self.context.counters.lose(chunk.count, "overflow")
                     self.context.log_repeated("buffer is full: oldest chunk dropped", events=chunk.count)
             elif self._overflow == "block":
@@ -224,6 +228,8 @@ class BufferedOutput(OutputNode):
             self.context.counters.add(self._explained(output))  # all of the chunk is tried again
             self._failed(chunk, error, by_secondary=by_secondary)
         elapsed = self._now() - started
+        if not delays(output):
+            self.context.counters.time_flush(elapsed)
         if elapsed > self.plugin.slow_flush_log_threshold:
             self.context.counters.slow()
             self.context.log.warning(
@@ -260,6 +266,7 @@ class BufferedOutput(OutputNode):
         with self._work:
             entry = self._unconfirmed.pop(chunk_id, None)
         if entry is not None:
+            self.context.counters.time_flush(self._now() - entry[1] + self._commit_seconds)
             self._done(entry[0], by_secondary=entry[2])
 
     def _settle(
@@ -286,7 +293,8 @@ class BufferedOutput(OutputNode):
             if not self.buffer.remove(chunk):
                 return
             retried = self._retries.pop(chunk.id, None)
-            self._last_failed = self._health = None
+            self._last_failed = self._health = self._failing_since = None
+            self._gave_up = False
             self.context.counters.flush(chunk.count - explained, by_secondary=by_secondary)
             self._room.notify_all()
             self._work.notify_all()
@@ -307,6 +315,7 @@ class BufferedOutput(OutputNode):
         """Books a failure and gives the chunk back or up; `alone`: it says nothing about the destination.
         The caller holds the lock."""
         self.context.counters.fail()
+        self._failing_since = self._failing_since or now
         retry = self._retries.get(chunk.id)
         if retry is None:
             retry = self._retries[chunk.id] = RetryState(self.policy, now)
@@ -320,6 +329,7 @@ class BufferedOutput(OutputNode):
             self._last_failed = chunk.id
         if retry.exhausted:
             self._retries.pop(chunk.id, None)
+            self._gave_up = True
             if self.buffer.remove(chunk):
                 self.context.counters.lose(chunk.count, "retry_limit")
             self._room.notify_all()
@@ -400,8 +410,8 @@ class BufferedOutput(OutputNode):
             self._closed = True
             chunks = list(self.buffer.chunks())
             events, size = self.buffer.events, self.buffer.size_bytes
-            self.context.counters.lose(events, "shutdown")
             self.buffer = MemoryBuffer(self.limits)
+            self.context.counters.lose(events, "shutdown")
             self._unconfirmed.clear()
             self._work.notify_all()
             self._room.notify_all()
@@ -411,13 +421,38 @@ class BufferedOutput(OutputNode):
                 events=events, bytes=size, chunks=len(chunks),
             )  # fmt: skip
 
+    def buffered(self) -> int:
+        """The events in the buffer now; without the lock."""
+        return self.buffer.events
+
     def metrics(self) -> BufferMetrics:
-        """What the buffer holds."""
-        with self._work:
+        """What the buffer holds, and how the destination does. Raises TimeoutError: the lock is stuck."""
+        if not self._work.acquire(timeout=_LOCK_SECONDS):
+            raise TimeoutError(f"{self.context.id}: the delivery has held its lock for {_LOCK_SECONDS} s")
+        try:
             buffer = self.buffer
+            chunks = list(buffer.chunks())
             now = self._now()
-            oldest = min((chunk.born for chunk in buffer.chunks()), default=now)
+            oldest = min((chunk.born for chunk in chunks), default=now)
+            staged = sum(chunk.size_bytes for chunk in buffer.staged.values())
+            timekeys = {chunk.key.timekey for chunk in chunks if chunk.key.timekey is not None}
             return BufferMetrics(
                 buffer.events, buffer.size_bytes, len(buffer.staged), buffer.queued, len(buffer.flying),
-                now - oldest,
+                now - oldest, staged, buffer.size_bytes - staged, self.limits.total_bytes, buffer.full,
+                tuple(sorted(timekeys)), sum(thread.is_alive() for thread in self._threads),
+                self._retry_metrics(now),
             )  # fmt: skip
+        finally:
+            self._work.release()
+
+    def _retry_metrics(self, now: float) -> RetryMetrics:
+        retries = self._retries.values()
+        ahead = self._wall() - now
+        return RetryMetrics(
+            0.0 if self._failing_since is None else now - self._failing_since,
+            max((retry.steps for retry in retries), default=0),
+            min((retry.since + ahead for retry in retries), default=None),
+            min((retry.next_time + ahead for retry in retries), default=None),
+            len(retries),
+            self._gave_up,
+        )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from forwarder._native import EventBatch, EventStream
+from forwarder.api.metrics import Family, PluginInfo
+from forwarder.api.plugin import Plugin
 from forwarder.core.delivery import BufferedOutput
-from forwarder.telemetry.ledger import Metrics
+from forwarder.telemetry.ledger import Account, Counters, Metrics, cut
 from forwarder.telemetry.log import LEVELS, EventTap, Log
 
 if TYPE_CHECKING:
-    from forwarder.api.plugin import Plugin
     from forwarder.core.context import PluginContext, Routes
     from forwarder.core.pipeline import OutputNode
 
@@ -43,7 +45,10 @@ class Engine:
         self._log = log
         self._tap: EventTap | None = None
         self._started: list[Placed] = []
-        self._running = False
+        self._state = "starting"
+        self._own = Counters("@engine", "input", "engine")
+        """What comes from no input: own log lines, and what a program hands in that runs the engine."""
+        routes.engine = self
 
     # ------------------------------------------------------------ life
 
@@ -66,11 +71,12 @@ class Engine:
                 self._started.append(placed)
                 if isinstance(placed.node, BufferedOutput):
                     placed.node.start()
-        self._running = True
+        self._state = "running"
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Stops inputs, then flushes, then closes; events that are left after `seconds` are counted as lost
         under `shutdown` and named in the log. Does nothing a second time."""
+        self._state = "stopping"
         deadline = time.monotonic() + seconds
         if self._tap is not None:
             self._log.tap(None)
@@ -93,7 +99,6 @@ class Engine:
             except Exception as error:
                 placed.context.log.error("cannot close", error=error)
         self._log.repeats.close()
-        self._running = False
 
     def flush(self) -> None:
         """Queues all buffered events for delivery now."""
@@ -105,21 +110,59 @@ class Engine:
 
     def emit(self, tag: str, stream: EventStream, *, label: str = ROOT) -> None:
         """Hands events to a label's routes, as an input would. Raises BufferOverflow."""
-        self._routes.find(label).route(EventBatch([(tag, stream)]))
+        self.emit_batch(EventBatch([(tag, stream)]), label=label)
 
     def emit_batch(self, batch: EventBatch, *, label: str = ROOT) -> None:
         """Hands a batch to a label's routes, as an input would. Raises BufferOverflow."""
-        self._routes.find(label).route(batch)
+        self._routes.find(label).hand_on(batch, self._own)
 
     def metrics(self) -> Metrics:
-        """The books of all plugins, now."""
-        plugins = {}
+        """The books of all plugins at this instant.
+
+        Raises:
+            TimeoutError: the lock of an output's delivery cannot be had for seconds.
+        """
+        accounts = []
         for _, context, node in self.plugins:
-            buffer = node.metrics() if isinstance(node, BufferedOutput) else None
-            plugins[context.id] = context.counters.snapshot(buffer)
-        for label, router in self._routes.by_label.items():
-            plugins[label] = router.no_match.context.counters.snapshot()
-        return Metrics(plugins)
+            if isinstance(node, BufferedOutput):
+                accounts.append(Account(context.counters, node.metrics(), node.buffered))
+            else:
+                accounts.append(Account(context.counters, None, None))
+        for router in self._routes.by_label.values():
+            accounts.append(Account(router.no_match.context.counters, None, None))
+        plugins = cut([*accounts, Account(self._own, None, None)])
+        if not plugins[self._own.id].received:
+            del plugins[self._own.id]
+        return Metrics(plugins, self._state)
+
+    def describe(self) -> list[PluginInfo]:
+        """All plugins in the order of Fluentd's monitor: inputs, then the outputs and the filters of the
+        top level, then those of each label; the plugins inside of others follow these."""
+        order = [ROOT, *(label for label in self._routes.by_label if label != ROOT)]
+        infos = []
+        for label in order:
+            for kind in ("input", "output", "filter"):
+                found = [
+                    context
+                    for plugin, context, node in self.plugins
+                    if plugin.kind == kind and context.home == label and (node or kind != "output")
+                ]
+                infos += [_info(context, kind) for context in sorted(found, key=lambda each: each.place)]
+        return infos
+
+    def families(self) -> Iterator[Family]:
+        """What plugins measure themselves. One that raises is logged and left out."""
+        for plugin, context, _ in self.plugins:
+            if type(plugin).measure is not Plugin.measure:
+                try:
+                    yield from plugin.measure()
+                except Exception as error:
+                    context.log_repeated("cannot measure", level="error", error=repr(error))
+
+    def output_for(self, tag: str) -> str | None:
+        """The id of the output that takes this tag at top level."""
+        router = self._routes.by_label[ROOT]
+        return router.find(tag).output.context.id if router.matches(tag) else None
 
     # ------------------------------------------------------------ inside
 
@@ -146,10 +189,15 @@ class Engine:
 
         def emit(tag: str, time_ns: int, record: dict[str, Any]) -> None:
             if tag in wanted:
-                router.route(EventBatch([(tag, EventStream.from_events([(time_ns, record)]))]))
+                stream = EventStream.from_events([(time_ns, record)])
+                router.hand_on(EventBatch([(tag, stream)]), self._own)
 
         self._tap = EventTap(emit)
         self._log.tap(self._tap)
+
+
+def _info(context: PluginContext, kind: str) -> PluginInfo:
+    return PluginInfo(context.id, kind, context.type_name, context.home, context.config)
 
 
 def _stop_one(placed: Placed) -> None:

@@ -69,7 +69,7 @@ class RetryState:
 
     __slots__ = (
         "_policy", "_random", "_secondary_from", "_secondary_steps", "_timed_out", "_timeout_at",
-        "_timeout_reached", "next_time", "steps",
+        "_timeout_reached", "next_time", "since", "steps",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +77,8 @@ class RetryState:
     ) -> None:
         self._policy = policy
         self._random = randomness
+        self.since = now
+        """When the first attempt failed."""
         self.steps = 0
         """Retries that have failed."""
         self.next_time = now + policy.wait

@@ -17,6 +17,7 @@ from forwarder.core.pipeline import FilterNode, OutputNode, Pipeline
 if TYPE_CHECKING:
     from forwarder._native import EventBatch
     from forwarder.core.context import PluginContext
+    from forwarder.telemetry.ledger import Counters
 
 _CACHED_TAGS: Final = 16384
 """Beyond so many distinct tags the cache starts anew: tags may come from outside."""
@@ -139,3 +140,14 @@ class Router:
             pipeline.output.admit(part)
         for pipeline, part in parts:
             pipeline.run(part)
+
+    def hand_on(self, batch: EventBatch, counters: Counters) -> None:
+        """As `route`, with the books of whoever emits: before anything further down has its own."""
+        count = len(batch)
+        counters.offer(count)
+        try:
+            self.route(batch)
+        except BaseException:
+            counters.withdraw(count)
+            raise
+        counters.emit(count)

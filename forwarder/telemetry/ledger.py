@@ -2,96 +2,21 @@
 
 The engine books; plugins only name reasons. For every filter and output, at rest::
 
-    received + added = emitted or delivered + buffered + to_error + lost + rejected
+    received + added + recovered = emitted or delivered + buffered + to_error + lost + rejected
+
+What a snapshot looks like, and the equation of the whole: `forwarder.api.metrics`.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from threading import Lock, local
 from typing import NamedTuple
 
+from forwarder.api.metrics import FLUSH_BUCKETS, BufferMetrics, FlushTimes, Metrics, PluginMetrics
 
-class BufferMetrics(NamedTuple):
-    """What an output's buffer holds at the moment."""
-
-    events: int
-    size_bytes: int
-    staged_chunks: int
-    """Chunks that still grow."""
-    queued_chunks: int
-    """Chunks that wait to be written, those that wait for a retry included."""
-    flying_chunks: int
-    """Chunks being written, or written and not confirmed yet."""
-    oldest_seconds: float
-    """Age of the oldest chunk; 0 without chunks."""
-
-
-class PluginMetrics(NamedTuple):
-    """The counters of one plugin at one moment, in events where not said otherwise."""
-
-    id: str
-    kind: str
-    type: str
-    received: int
-    """Inputs: taken from outside (lines, datagrams); the others: handed in."""
-    emitted: int
-    """Handed on to routes."""
-    delivered: int
-    """Outputs: taken by the destination."""
-    added: int
-    """Made by the plugin: more came out than went in."""
-    to_error: int
-    """Sent to `@ERROR`."""
-    lost: dict[str, int]
-    """By reason."""
-    rejected: dict[str, int]
-    """Refused for good by the destination, by reason."""
-    buffer: BufferMetrics | None
-    flushes: int
-    """Outputs: chunks delivered."""
-    failures: int
-    """Outputs: attempts to write that failed."""
-    retries: int
-    """Outputs: attempts after a failed one."""
-    slow_flushes: int
-    by_secondary: int
-    """Part of `delivered` that `<secondary>` took."""
-    oversized: int
-    """Events larger than chunk_limit_size, each in a chunk of its own."""
-
-    @property
-    def balance(self) -> int:
-        """Events that are not accounted for: 0 for a filter or an output at rest."""
-        out = self.emitted if self.kind in ("input", "filter") else self.delivered
-        held = self.buffer.events if self.buffer else 0
-        gone = sum(self.lost.values()) + sum(self.rejected.values())
-        return self.received + self.added - out - held - self.to_error - gone
-
-
-class Metrics(NamedTuple):
-    """A snapshot of all plugins, by id. Routers stand in it under their label's name (`@ROOT`)."""
-
-    plugins: dict[str, PluginMetrics]
-
-    def __getitem__(self, plugin_id: str) -> PluginMetrics:  # type: ignore[override]
-        return self.plugins[plugin_id]
-
-    def lost(self) -> dict[tuple[str, str], int]:
-        """Everything that did not come out, by (plugin id, reason); rejected ones included."""
-        return {
-            (plugin.id, reason): count
-            for plugin in self.plugins.values()
-            for reasons in (plugin.lost, plugin.rejected)
-            for reason, count in reasons.items()
-        }
-
-    def unbalanced(self) -> dict[str, int]:
-        """The plugins whose books do not balance; empty at rest."""
-        return {
-            plugin.id: plugin.balance
-            for plugin in self.plugins.values()
-            if plugin.kind != "input" and plugin.balance
-        }
+__all__ = ["Account", "BufferMetrics", "Counters", "Metrics", "PluginMetrics", "cut"]
 
 
 class Frame(local):
@@ -104,8 +29,10 @@ class Counters:
     """One plugin's counters. Every method may be called from any thread."""
 
     __slots__ = (
-        "_lock", "added", "by_secondary", "delivered", "emitted", "failures", "flushes", "frame", "id",
-        "kind", "lost", "oversized", "received", "rejected", "retries", "slow_flushes", "to_error", "type",
+        "_gone", "_lock", "_offered", "_taken", "added", "batches", "by_secondary", "delivered",
+        "dropped_chunks", "emitted", "errors", "failures", "flush_counts", "flush_seconds", "flushes",
+        "frame", "id", "kind", "lost", "oversized", "parent", "received", "recovered", "rejected", "retries",
+        "slow_flushes", "to_error", "type",
     )  # fmt: skip
 
     def __init__(self, plugin_id: str, kind: str, type_name: str) -> None:
@@ -116,19 +43,69 @@ class Counters:
         self.frame = Frame()
         self.received = self.emitted = self.delivered = self.added = self.to_error = 0
         self.flushes = self.failures = self.retries = self.slow_flushes = 0
-        self.by_secondary = self.oversized = 0
+        self.by_secondary = self.oversized = self.batches = self.recovered = self.dropped_chunks = 0
         self.lost: dict[str, int] = {}
         self.rejected: dict[str, int] = {}
+        self.errors: dict[str, int] = {}
+        self.flush_counts = [0] * (len(FLUSH_BUCKETS) + 1)
+        self.flush_seconds = 0.0
+        self.parent: Counters | None = None
+        """Of the output that this one is a `<store>` or the `<secondary>` of."""
+        self._offered = 0  # being emitted
+        self._gone = 0  # lost, rejected and to_error together
+        self._taken = 0  # what an input must have received, where it does not say so itself
 
     def take(self, count: int) -> None:
         """Books events that came in."""
+        if self.parent is not None:
+            self.parent.hand(count)
         with self._lock:
             self.received += count
+            self.batches += 1
+
+    def recover(self, count: int) -> None:
+        """Books events that were in the buffer at the start."""
+        with self._lock:
+            self.recovered += count
+
+    def offer(self, count: int) -> None:
+        """Books events that are about to be emitted; `emit` or `withdraw` follows.
+
+        Before anything behind them is booked, so that at no instant more has come out than went in.
+        """
+        with self._lock:
+            self._offered += count
+            if self.kind == "filter":
+                self.added += count  # what came in is booked when the filter returns: this is none of it
+            else:
+                self._balance()
+
+    def withdraw(self, count: int) -> None:
+        """Books events that were offered and not taken."""
+        with self._lock:
+            self._offered -= count
+            if self.kind == "filter":
+                self.added -= count
 
     def emit(self, count: int) -> None:
-        """Books events that routes took."""
+        """Books offered events that routes took."""
+        with self._lock:
+            self._offered -= count
+            self.emitted += count
+
+    def hand(self, count: int) -> None:
+        """Books events that are handed to a `<store>`."""
         with self._lock:
             self.emitted += count
+            self._balance()
+
+    def _balance(self) -> None:
+        """Books what was made here: a line that gives several events, a copy. The caller holds the lock."""
+        out = self.emitted + self._offered + self._gone
+        if self.received or self.kind != "input":
+            self.added = max(self.added, out - self.received - self.recovered)
+        else:
+            self._taken = max(self._taken, out)
 
     def deliver(self, count: int) -> None:
         """Books events that a direct output delivered."""
@@ -174,21 +151,39 @@ class Counters:
         with self._lock:
             self.oversized += count
 
-    def error(self, count: int) -> None:
+    def displace(self) -> None:
+        """Books a chunk that made room for newer ones; its events are booked as lost besides."""
+        with self._lock:
+            self.dropped_chunks += 1
+
+    def time_flush(self, seconds: float) -> None:
+        """Books how long an attempt to write took."""
+        bucket = bisect_left(FLUSH_BUCKETS, seconds)
+        with self._lock:
+            self.flush_counts[bucket] += 1
+            self.flush_seconds += seconds
+
+    def error(self, count: int, reason: str) -> None:
         """Books events that `@ERROR` took."""
         with self._lock:
             self.to_error += count
+            self._gone += count
+            self.errors[reason] = self.errors.get(reason, 0) + count
 
     def lose(self, count: int, reason: str) -> None:
         """Books events that are gone."""
         if count:
             with self._lock:
+                self._gone += count
                 self.lost[reason] = self.lost.get(reason, 0) + count
+                if self.emitted and self.kind == "output":
+                    self._balance()  # one store took the batch before another one failed
 
     def reject(self, count: int, reason: str) -> None:
         """Books events that the destination refuses for good."""
         if count:
             with self._lock:
+                self._gone += count
                 self.rejected[reason] = self.rejected.get(reason, 0) + count
 
     def filtered(self, came: int, went: int, explained: int) -> None:
@@ -203,17 +198,44 @@ class Counters:
                 self.added -= gap
 
     def snapshot(self, buffer: BufferMetrics | None = None) -> PluginMetrics:
-        """The present values."""
-        with self._lock:
-            received, added = self.received, self.added
-            if self.kind == "input":
-                # an input may leave `received` alone, and a line may give several events
-                out = self.emitted + self.to_error + sum(self.lost.values())
-                if not received:
-                    received = out
-                added = max(0, out - received)
-            return PluginMetrics(
-                self.id, self.kind, self.type, received, self.emitted, self.delivered, added, self.to_error,
-                dict(self.lost), dict(self.rejected), buffer, self.flushes, self.failures, self.retries,
-                self.slow_flushes, self.by_secondary, self.oversized,
-            )  # fmt: skip
+        """The present values. The caller holds the lock: `cut` does."""
+        received = self.received
+        if self.kind == "input" and not received:
+            received = max(self._taken, self.emitted + self._gone)
+        return PluginMetrics(
+            self.id, self.kind, self.type, received, self.emitted, self.delivered, self.added, self.to_error,
+            dict(self.lost), dict(self.rejected), buffer, self.flushes, self.failures, self.retries,
+            self.slow_flushes, self.by_secondary, self.oversized, self.batches, self.recovered,
+            self.dropped_chunks, dict(self.errors), FlushTimes(tuple(self.flush_counts), self.flush_seconds),
+        )  # fmt: skip
+
+
+class Account(NamedTuple):
+    """One plugin's books, and what its buffer holds besides."""
+
+    counters: Counters
+    buffer: BufferMetrics | None
+    buffered: Callable[[], int] | None
+    """The events in the buffer at this instant; asks for no lock."""
+
+
+def cut(accounts: Sequence[Account]) -> dict[str, PluginMetrics]:
+    """All books at one instant, by plugin id.
+
+    Every booking holds the lock of one plugin's books, so all of them at once stand still here, for some
+    microseconds and only when somebody asks. Buffers are read without their own locks, which may be held
+    while a disk works: a delivery takes a chunk out of the buffer before it books it and adds one after it
+    is booked, so what is on its way counts as in flight, and never twice.
+    """
+    locks = [account.counters._lock for account in accounts]
+    for lock in locks:
+        lock.acquire()
+    try:
+        found = {}
+        for counters, buffer, buffered in accounts:
+            held = None if buffer is None or buffered is None else buffer._replace(events=buffered())
+            found[counters.id] = counters.snapshot(held)
+        return found
+    finally:
+        for lock in locks:
+            lock.release()
