@@ -75,6 +75,8 @@ class BufferMetrics(NamedTuple):
     """Time slots of the chunks, in ascending order."""
     flush_threads: int = 0
     """Flush threads that run."""
+    flush_threads_wanted: int = 0
+    """`flush_thread_count`."""
     retry: RetryMetrics = RetryMetrics()
 
 

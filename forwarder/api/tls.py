@@ -12,7 +12,7 @@ from typing import Final
 
 from forwarder._native import FedConnection, Intake, StreamFeeder, network_contains
 from forwarder.api.errors import ConfigError
-from forwarder.api.plugin import Input
+from forwarder.api.plugin import Input, Plugin
 from forwarder.api.shared_sections import Transport
 
 HANDSHAKE_SECONDS: Final = 10.0
@@ -67,10 +67,10 @@ def server_context(transport: Transport) -> ssl.SSLContext:
     return context
 
 
-class _Certificates:
+class Certificates:
     """The present context; made anew for new connections when the files change."""
 
-    def __init__(self, plugin: Input, transport: Transport) -> None:
+    def __init__(self, plugin: Plugin, transport: Transport) -> None:
         self._plugin = plugin
         self._transport = transport
         self._files = [
@@ -134,7 +134,7 @@ class TlsServer:
         reuse_port: bool = False,
     ) -> None:
         self._feeder = feeder
-        self._certificates = _Certificates(plugin, transport)
+        self._certificates = Certificates(plugin, transport)
         self._linger = transport.linger_timeout
         self._keepalive = keepalive
         self._allow = allow

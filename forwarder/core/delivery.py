@@ -440,7 +440,7 @@ class BufferedOutput(OutputNode):
                 buffer.events, buffer.size_bytes, len(buffer.staged), buffer.queued, len(buffer.flying),
                 now - oldest, staged, buffer.size_bytes - staged, self.limits.total_bytes, buffer.full,
                 tuple(sorted(timekeys)), sum(thread.is_alive() for thread in self._threads),
-                self._retry_metrics(now),
+                len(self._threads), self._retry_metrics(now),
             )  # fmt: skip
         finally:
             self._work.release()
