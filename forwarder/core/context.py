@@ -92,7 +92,7 @@ class PluginContext:
         count = len(batch)
         if not count:
             return
-        self.counters.frame.explained += count
+        self.counters.explain(count)
         self.fail(batch, reason, detail)
 
     def fail(self, batch: EventBatch, reason: str, error: str | BaseException) -> None:
@@ -133,7 +133,7 @@ class PluginContext:
 
     def drop(self, count: int, reason: str) -> None:
         """Names the reason for events that do not go on."""
-        self.counters.frame.explained += count
+        self.counters.explain(count)
         self.counters.lose(count, reason)
 
     def metrics(self) -> Metrics:

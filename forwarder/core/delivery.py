@@ -163,6 +163,9 @@ class BufferedOutput(OutputNode):
             self._work.notify_all()
 
     def _run(self) -> None:
+        for output in (self.plugin, self.secondary):
+            if output is not None and not delays(output):
+                cast("PluginContext", output.context).counters.frame.flying = self.context.counters
         while True:
             chunk = self._next()
             if chunk is None:
@@ -258,7 +261,8 @@ class BufferedOutput(OutputNode):
         count, counters.frame.explained = counters.frame.explained, 0
         if output is self.plugin:
             return count
-        counters.take(count)
+        if count:
+            counters.take(count)
         return 0
 
     def commit(self, chunk_id: bytes) -> None:

@@ -20,9 +20,14 @@ __all__ = ["Account", "BufferMetrics", "Counters", "Metrics", "PluginMetrics", "
 
 
 class Frame(local):
-    """Per thread: how many events of the batch at hand the plugin has named a reason for."""
+    """Per thread."""
 
     explained = 0
+    """Events of the batch or chunk at hand that the plugin has named a reason for."""
+    flying: Counters | None = None
+    """In a flush thread: the books of the output whose buffer still holds them."""
+    unsettled = 0
+    """Events of the chunk at hand that are explained and still in the buffer."""
 
 
 class Counters:
@@ -32,7 +37,7 @@ class Counters:
         "_gone", "_lock", "_offered", "_taken", "added", "batches", "by_secondary", "delivered",
         "dropped_chunks", "emitted", "errors", "failures", "flush_counts", "flush_seconds", "flushes",
         "frame", "id", "kind", "lost", "oversized", "parent", "received", "recovered", "rejected", "retries",
-        "slow_flushes", "to_error", "type",
+        "settling", "slow_flushes", "to_error", "type",
     )  # fmt: skip
 
     def __init__(self, plugin_id: str, kind: str, type_name: str) -> None:
@@ -51,6 +56,8 @@ class Counters:
         self.flush_seconds = 0.0
         self.parent: Counters | None = None
         """Of the output that this one is a `<store>` or the `<secondary>` of."""
+        self.settling = 0
+        """Events in the buffer that are booked otherwise already: of chunks being written."""
         self._offered = 0  # being emitted
         self._gone = 0  # lost, rejected and to_error together
         self._taken = 0  # what an input must have received, where it does not say so itself
@@ -62,6 +69,22 @@ class Counters:
         with self._lock:
             self.received += count
             self.batches += 1
+
+    def explain(self, count: int) -> None:
+        """Notes that the plugin is about to name a reason for events of the batch or chunk at hand."""
+        self.frame.explained += count
+        holder = self.frame.flying
+        if holder is not None:
+            with holder._lock:
+                holder.settling += count
+            holder.frame.unsettled += count
+
+    def _settled(self) -> None:
+        """The chunk at hand is booked: what was explained of it counts no longer as in the buffer twice.
+        The caller holds the lock."""
+        if self.frame.unsettled:
+            self.settling -= self.frame.unsettled
+            self.frame.unsettled = 0
 
     def recover(self, count: int) -> None:
         """Books events that were in the buffer at the start."""
@@ -121,6 +144,7 @@ class Counters:
     def settle(self, count: int, *, by_secondary: bool) -> None:
         """Books events of a chunk as delivered."""
         with self._lock:
+            self._settled()
             self.delivered += count
             if by_secondary:
                 self.by_secondary += count
@@ -142,9 +166,9 @@ class Counters:
 
     def add(self, count: int) -> None:
         """Books events that came out twice: a chunk is tried again of which some are explained already."""
-        if count:
-            with self._lock:
-                self.added += count
+        with self._lock:
+            self._settled()
+            self.added += count
 
     def oversize(self, count: int) -> None:
         """Books events larger than a chunk."""
@@ -181,8 +205,9 @@ class Counters:
 
     def reject(self, count: int, reason: str) -> None:
         """Books events that the destination refuses for good."""
-        if count:
-            with self._lock:
+        with self._lock:
+            self._settled()
+            if count:
                 self._gone += count
                 self.rejected[reason] = self.rejected.get(reason, 0) + count
 
@@ -233,7 +258,9 @@ def cut(accounts: Sequence[Account]) -> dict[str, PluginMetrics]:
     try:
         found = {}
         for counters, buffer, buffered in accounts:
-            held = None if buffer is None or buffered is None else buffer._replace(events=buffered())
+            held = None
+            if buffer is not None and buffered is not None:
+                held = buffer._replace(events=buffered() - counters.settling)
             found[counters.id] = counters.snapshot(held)
         return found
     finally:
