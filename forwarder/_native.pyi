@@ -44,6 +44,104 @@ class EventBatch:
         """The events from `start` up to `stop`."""
 
 @final
+class BulkEncoder:
+    """Makes Elasticsearch bulk requests of chunks. For any number of threads."""
+
+    def __new__(cls, options: dict[str, Any]) -> BulkEncoder:
+        """What holds for all chunks, by the names of the plugin's parameters in Fluentd: write_operation,
+        logstash_format, utc_index, include_timestamp, time_precision, time_key, time_key_format,
+        time_key_exclude_timestamp, id_key, parent_key, routing_key, suppress_doc_wrap, include_index_in_url;
+        as lists remove_keys, remove_keys_on_update, target_index_key and target_type_key (split at dots);
+        remove_keys_on_update_key; only where they are switched on tag_key, chunk_id_key,
+        flatten_hashes_separator. And routing_name ("_routing" before version 7), with_type (the action line
+        has a `_type`), deterministic_id (events without an id get one that is the same at every retry).
+        None and absent: the default.
+
+        Raises:
+            ValueError: an unknown option or value, a broken accessor or time format.
+        """
+    def encode(
+        self,
+        data: bytes | Iterable[bytes],
+        *,
+        tag: str | None,
+        index: str,
+        date_format: str = "%Y.%m.%d",
+        type_name: str | None = None,
+        pipeline: str | None = None,
+        chunk_id: bytes | None = None,
+        limit_bytes: int = -1,
+    ) -> BulkRequests:
+        """A chunk's entries, as one piece or as its blocks. Releases the GIL.
+
+        `index`: with logstash_format what stands before the date, separator included. `chunk_id`: goes into
+        deterministic ids and `chunk_id_key`. `limit_bytes`: longest body, but for an event that is longer
+        alone; negative: no limit.
+
+        Raises:
+            TypeError: `data` is neither bytes nor blocks of bytes.
+        """
+
+@final
+class BulkRequests:
+    """What became of a chunk. Immutable."""
+
+    @property
+    def bulks(self) -> list[Bulk]:
+        """The requests, in order; none for no events."""
+    @property
+    def refused(self) -> list[tuple[str, EventStream]]:
+        """Events that cannot be sent: "missing_id", "bad_id", "bad_routing", "bad_parent", "bad_index" (the
+        field's value is none), "bad_remove_keys", "malformed"."""
+    @property
+    def time_errors(self) -> EventStream:
+        """Events for `time_parse_error_tag`: what was no time. The events themselves are in the requests."""
+    @property
+    def unreadable_bytes(self) -> int:
+        """Bytes that are no event stream, and those behind them in the same block."""
+
+@final
+class Bulk:
+    """One bulk request. Has the buffer protocol: can be sent as it is, without a copy. Immutable."""
+
+    @property
+    def body(self) -> bytes:
+        """The body, copied."""
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def index(self) -> str | None:
+        """The index for the URL, with include_index_in_url."""
+    def __len__(self) -> int:
+        """The number of items."""
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def entries(self, indices: Sequence[int]) -> EventStream:
+        """The events that items were made of. Raises IndexError."""
+    def only(self, indices: Sequence[int]) -> Bulk:
+        """A request of some of the items, with the ids they have. Raises IndexError."""
+
+@final
+class BulkOutcome:
+    """What the answer to a bulk request says. Immutable."""
+
+    @property
+    def took_ms(self) -> int | None: ...
+    @property
+    def duplicates(self) -> int:
+        """Items of `create` whose id was there already: no failures."""
+    @property
+    def failures(self) -> list[tuple[int, str, str, str | None, list[int]]]:
+        """Items that failed, by status, type and field: (HTTP status or 0, the server's error type, reason of
+        the first one with its causes, field that the reason names, numbers of the items from 0)."""
+
+def parse_bulk_response(body: bytes, sent: int) -> BulkOutcome:
+    """The answer to a request of `sent` items. Without errors it is not read further than to say so.
+
+    Raises:
+        ValueError: no bulk answer, or (with errors) one of another number of items.
+    """
+
+@final
 class CompiledParser:
     """A parser whose work per event is native. Made by the `*_parser` functions."""
 

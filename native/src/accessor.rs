@@ -40,6 +40,12 @@ impl Accessor {
         Ok(Accessor { steps })
     }
 
+    /// From steps that are known. None at all is no field.
+    #[must_use]
+    pub fn from_steps(steps: Vec<Step>) -> Self {
+        Accessor { steps }
+    }
+
     /// The key, where the accessor is one top-level key.
     #[must_use]
     pub fn top_level_key(&self) -> Option<&[u8]> {

@@ -1,6 +1,8 @@
 //! `forwarder._native`: the kernels that touch every event. One kernel a file, no policy here.
 
 pub mod accessor;
+pub mod bulk;
+pub mod bulk_response;
 pub mod compiled;
 pub mod control;
 pub mod convert;
@@ -46,6 +48,10 @@ use pyo3::prelude::*;
 /// The extension module; every kernel registers its own classes and functions.
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use crate::bulk::{Bulk, BulkEncoder, BulkRequests};
+    #[pymodule_export]
+    use crate::bulk_response::{BulkOutcome, parse_bulk_response};
     #[pymodule_export]
     use crate::compiled::{CompiledFormatter, CompiledParser};
     #[pymodule_export]

@@ -94,6 +94,41 @@ impl TimeParser {
         Ok(TimeParser { ways, resolver: Resolver::new(zone), mixed })
     }
 
+    /// For texts that carry their own zone mostly: by `format`, or (None) by the common forms. A text without a
+    /// zone is UTC, but for a format that Ruby's strptime gem reads, which takes the machine's.
+    ///
+    /// # Errors
+    /// As [`TimeParser::new`].
+    pub fn for_records(format: Option<&str>) -> Result<Self, String> {
+        let (way, local) = match format {
+            Some(format) => {
+                let program = Program::new(format)?;
+                let local = program.is_gem();
+                (Way::Format(program), local)
+            }
+            None => (Way::Guess, false),
+        };
+        let zone = Zone::new(if local { None } else { Some("UTC") })?;
+        Ok(TimeParser { ways: vec![way], resolver: Resolver::new(zone), mixed: false })
+    }
+
+    /// As [`TimeParser::parse`] without its memory for equal texts, with the offset that the text has or got:
+    /// (nanoseconds since the epoch, seconds east of UTC).
+    #[must_use]
+    pub fn parse_with_offset(&self, text: &[u8], cache: &mut TimeCache) -> Option<(i64, i32)> {
+        self.ways.iter().find_map(|way| {
+            let fields = match way {
+                Way::Format(program) => program.run(text)?,
+                Way::Iso => iso::parse(text)?,
+                Way::Guess => guess::parse(text)?,
+                Way::Unixtime | Way::Float => return None,
+            };
+            let time_ns = self.resolver.resolve(&fields, cache)?;
+            let offset = fields.offset.unwrap_or_else(|| self.resolver.offset_at(time_ns));
+            Some((time_ns, offset))
+        })
+    }
+
     /// Nanoseconds since the epoch; None where `text` does not fit. A text without a year gets the
     /// present one, as in Fluentd. `cache` must not be shared between parsers.
     #[must_use]

@@ -113,6 +113,11 @@ impl Resolver {
         Resolver { zone }
     }
 
+    /// Seconds east of UTC in this zone at an instant in nanoseconds since the epoch.
+    pub fn offset_at(&self, time_ns: i64) -> i32 {
+        self.zone.at(time_ns.div_euclid(1_000_000_000)).0
+    }
+
     /// Nanoseconds since the epoch. Parts that the text left open above the first one given come from
     /// the present time, those below are the smallest (as Ruby's Time.strptime does it).
     #[inline]

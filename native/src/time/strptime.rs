@@ -46,6 +46,11 @@ pub struct Program {
 }
 
 impl Program {
+    /// Whether Ruby's strptime gem knows all directives.
+    pub fn is_gem(&self) -> bool {
+        self.gem
+    }
+
     /// Compiles.
     ///
     /// # Errors

@@ -1,0 +1,508 @@
+//! Event-stream entries to the body of a bulk request.
+//!
+//! Two lines an event, the action and the document (Elasticsearch reference, "Bulk API"). Most events take a
+//! short way: the action line is copied, the record is written as JSON in one pass, and what is added to it
+//! follows. Only an event that may hold one of the fields in question is taken apart first.
+
+mod apart;
+
+use std::collections::HashMap;
+use std::mem;
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
+
+use super::config::{Config, Operation};
+use super::dates::{Dated, FieldTime, FieldTimeCache};
+use super::keys::Keys;
+use super::record::Record;
+use crate::accessor::{Accessor, Step};
+use crate::formatters::read_event;
+use crate::json_out::{self, Floats};
+use crate::msgpack::{Entry, Malformed, Token, read_entry, read_token};
+
+/// The field that Elasticsearch's tools take the time from.
+const TIMESTAMP: &[u8] = b"@timestamp";
+/// Elasticsearch's limit; beyond it the whole request would be refused.
+const ID_MAX_BYTES: usize = 512;
+/// 64 values for 6 bits each (RFC 4648, section 5).
+const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// What holds for one chunk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Target<'a> {
+    /// The events' tag.
+    pub tag: Option<&'a str>,
+    /// The index; with `logstash_format` what stands before the date.
+    pub index: &'a str,
+    /// `logstash_dateformat`
+    pub date_format: &'a str,
+    /// `_type`; None is written as null.
+    pub type_name: Option<&'a str>,
+    /// The ingest pipeline.
+    pub pipeline: Option<&'a str>,
+    /// The same at every retry, different for every chunk.
+    pub chunk_id: &'a [u8],
+    /// Longest body in bytes, but for one event that is longer alone. None: no limit.
+    pub limit: Option<usize>,
+    /// Nanoseconds since the epoch.
+    pub now_ns: i64,
+}
+
+/// Where one item of a body comes from and stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Item {
+    /// Where its entry starts, counted over all blocks.
+    pub entry: usize,
+    /// Where its action line starts in the body.
+    pub start: usize,
+}
+
+/// One request.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// The index that goes into the URL (`include_index_in_url`).
+    pub index: Option<Box<str>>,
+    /// The request's body.
+    pub body: Vec<u8>,
+    /// Its items, in order.
+    pub items: Vec<Item>,
+}
+
+/// What became of the entries of a chunk.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The requests, in order.
+    pub parts: Vec<Part>,
+    /// Events that cannot be sent, by reason: where their entries start.
+    pub refused: Vec<(&'static str, Vec<usize>)>,
+    /// Entries for `time_parse_error_tag`: fields that are no time.
+    pub time_errors: Vec<u8>,
+    /// Their number.
+    pub time_error_count: usize,
+    /// Bytes behind entries that are no MessagePack.
+    pub unreadable: usize,
+}
+
+/// Why an event is not in a body.
+enum Failure {
+    Malformed,
+    Refused(&'static str),
+}
+
+impl From<Malformed> for Failure {
+    fn from(_: Malformed) -> Self {
+        Failure::Malformed
+    }
+}
+
+/// A compiled [`Config`].
+pub struct Encoder {
+    config: Config,
+    field_time: FieldTime,
+    stamp_format: String,
+    index_path: Accessor,
+    type_path: Accessor,
+    keys: Keys,
+    /// Every event is taken apart.
+    always: bool,
+    stamps: bool,
+    /// The action line differs from event to event.
+    own_meta: bool,
+    doc_wrap: bool,
+}
+
+fn path(keys: &[String]) -> Accessor {
+    Accessor::from_steps(keys.iter().map(|key| Step::Key(key.as_bytes().to_vec())).collect())
+}
+
+impl Encoder {
+    /// Compiles.
+    ///
+    /// # Errors
+    /// A message that names the time format that is wrong.
+    pub fn new(config: Config) -> Result<Self, String> {
+        let stamps = config.logstash_format || config.include_timestamp;
+        let updates = matches!(config.operation, Operation::Update | Operation::Upsert);
+        let fraction = match config.time_precision {
+            0 => String::new(),
+            digits => format!(".%{digits}N"),
+        };
+        let mut keys = Keys::default();
+        let mut added: Vec<&[u8]> = Vec::new();
+        if stamps {
+            added.push(TIMESTAMP);
+            config.time_key.iter().for_each(|key| keys.add(key.as_bytes()));
+        }
+        added.extend(config.tag_key.iter().chain(&config.chunk_id_key).map(String::as_bytes));
+        // where two added fields have one name the later one counts
+        let mut always =
+            config.flatten.is_some() || (1..added.len()).any(|at| added[..at].contains(&added[at]));
+        added.iter().for_each(|key| keys.add(key));
+        config.remove_keys.iter().for_each(|key| keys.add(key.as_bytes()));
+        if updates {
+            config.remove_keys_on_update.iter().for_each(|key| keys.add(key.as_bytes()));
+            config.remove_keys_on_update_key.iter().for_each(|key| keys.add(key.as_bytes()));
+        }
+        for keys_of_path in [&config.target_index_key, &config.target_type_key] {
+            keys_of_path.last().iter().for_each(|key| keys.add(key.as_bytes()));
+        }
+        // an accessor may point at what is added, and never at what was removed with such a field
+        for accessor in [&config.id_key, &config.parent_key, &config.routing_key].into_iter().flatten() {
+            always |= matches!(accessor.steps(), [Step::Key(key), ..] if added.contains(&key.as_slice()));
+        }
+        // removing an added field
+        always |= added.iter().any(|key| {
+            let mut removed = config.remove_keys.iter().map(String::as_bytes);
+            let mut on_update = config.remove_keys_on_update.iter().map(String::as_bytes);
+            removed.any(|other| other == *key)
+                || (updates && on_update.any(|other| other == *key))
+                || config.remove_keys_on_update_key.as_ref().is_some_and(|other| other.as_bytes() == *key)
+                || [&config.target_index_key, &config.target_type_key]
+                    .into_iter()
+                    .any(|path| path.first().is_some_and(|first| first.as_bytes() == *key))
+        });
+        Ok(Encoder {
+            field_time: FieldTime::new(config.time_key_format.as_deref())?,
+            stamp_format: format!("%Y-%m-%dT%H:%M:%S{fraction}%:z"),
+            index_path: path(&config.target_index_key),
+            type_path: path(&config.target_type_key),
+            keys,
+            always,
+            stamps,
+            own_meta: config.operation != Operation::Index
+                || config.deterministic_id
+                || config.id_key.is_some()
+                || config.parent_key.is_some()
+                || config.routing_key.is_some(),
+            doc_wrap: updates && !config.suppress_doc_wrap,
+            config,
+        })
+    }
+
+    /// Encodes the entries of all blocks; an entry never spans two.
+    ///
+    /// # Errors
+    /// A message that names the zone; none for the machine's or UTC.
+    pub fn encode(&self, blocks: &[&[u8]], target: &Target<'_>, capacity: usize) -> Result<Outcome, String> {
+        let mut run = Run::new(self, target, capacity)?;
+        let mut base = 0;
+        for block in blocks {
+            run.block(block, base);
+            base += block.len();
+        }
+        Ok(run.finish())
+    }
+}
+
+/// The state of one call of [`Encoder::encode`].
+struct Run<'a> {
+    encoder: &'a Encoder,
+    config: &'a Config,
+    target: &'a Target<'a>,
+    part: Part,
+    capacity: usize,
+    /// With the index in the URL: the bodies that are not being written, and the place of the present one.
+    open: Vec<Part>,
+    /// What `head` names.
+    index: String,
+    places: HashMap<Box<str>, usize>,
+    place: usize,
+    outcome: Outcome,
+    /// The action line up to what an event adds; with nothing to add, up to the document's record.
+    head: Vec<u8>,
+    /// `logstash_format`: the date of the index, and how long `head` holds.
+    date: Dated,
+    step: i64,
+    from: i64,
+    until: i64,
+    /// Fields that every record gets, `,"a":1` each: before and behind the timestamp.
+    before: Vec<u8>,
+    stamp: Dated,
+    behind: Vec<u8>,
+    tail: &'static [u8],
+    iso: Dated,
+    seed: u64,
+    /// How often the same entry has come, by hash.
+    seen: HashMap<u64, u64>,
+    times: FieldTimeCache,
+    record: Record,
+    scratch: [Vec<u8>; 2],
+}
+
+impl<'a> Run<'a> {
+    fn new(encoder: &'a Encoder, target: &'a Target<'a>, capacity: usize) -> Result<Self, String> {
+        let config = &encoder.config;
+        let mut before = Vec::new();
+        let mut behind = Vec::new();
+        if let Some(key) = &config.chunk_id_key {
+            name(&mut before, key.as_bytes());
+            json_out::write_string(&mut before, hex(target.chunk_id).as_bytes());
+        }
+        if let Some(key) = &config.tag_key {
+            name(&mut behind, key.as_bytes());
+            match target.tag {
+                Some(tag) => json_out::write_string(&mut behind, tag.as_bytes()),
+                None => behind.extend_from_slice(b"null"),
+            }
+        }
+        let zone = config.utc_index.then_some("UTC");
+        let date = Dated::new(target.date_format, zone)?;
+        let seed = xxh3_64(&[target.chunk_id, b"\0", target.tag.unwrap_or_default().as_bytes()].concat());
+        let mut run = Run {
+            encoder,
+            config,
+            target,
+            part: Part::default(),
+            capacity: target.limit.map_or(capacity, |limit| capacity.min(limit.saturating_add(4096))),
+            open: Vec::new(),
+            index: String::new(),
+            places: HashMap::new(),
+            place: 0,
+            outcome: Outcome::default(),
+            head: Vec::new(),
+            step: date.granularity(),
+            date,
+            from: 0,
+            until: 0,
+            before,
+            stamp: Dated::new(&format!(",\"@timestamp\":\"{}\"", encoder.stamp_format), None)?,
+            behind,
+            tail: match (encoder.doc_wrap, config.operation) {
+                (false, _) => b"\n",
+                (true, Operation::Upsert) => b",\"doc_as_upsert\":true}\n",
+                (true, _) => b"}\n",
+            },
+            iso: Dated::new(&encoder.stamp_format, None)?,
+            seed,
+            seen: HashMap::new(),
+            times: FieldTimeCache::default(),
+            record: Record::default(),
+            scratch: [Vec::new(), Vec::new()],
+        };
+        run.part.body.reserve(run.capacity);
+        run.leave_date();
+        Ok(run)
+    }
+
+    fn finish(mut self) -> Outcome {
+        if self.config.include_index_in_url {
+            if self.place < self.open.len() {
+                self.open[self.place] = mem::take(&mut self.part);
+            }
+            self.outcome.parts.extend(self.open.into_iter().filter(|part| !part.items.is_empty()));
+        } else if !self.part.items.is_empty() {
+            self.outcome.parts.push(self.part);
+        }
+        self.outcome
+    }
+
+    /// Encodes one block, which starts at `base` of the whole.
+    fn block(&mut self, data: &[u8], base: usize) {
+        let look = !self.encoder.always && self.encoder.keys.may_be_in(data);
+        let mut pos = 0;
+        while pos < data.len() {
+            let entry = base + pos;
+            let result = if self.encoder.always || look || self.encoder.own_meta {
+                self.one_by_one(data, &mut pos, look)
+            } else {
+                self.straight(data, &mut pos)
+            };
+            match result {
+                Ok(start) => self.book(entry, start),
+                Err(Failure::Refused(reason)) => {
+                    let known = self.outcome.refused.iter_mut().find(|(known, _)| *known == reason);
+                    match known {
+                        Some((_, entries)) => entries.push(entry),
+                        None => self.outcome.refused.push((reason, vec![entry])),
+                    }
+                }
+                Err(Failure::Malformed) => {
+                    // where the next entry would start cannot be known
+                    self.outcome.unreadable += base + data.len() - entry;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Books an item that was just written; gives it a new body where the limit is passed.
+    #[inline]
+    fn book(&mut self, entry: usize, start: usize) {
+        if let Some(limit) = self.target.limit
+            && self.part.body.len() > limit
+            && !self.part.items.is_empty()
+        {
+            let mut body = Vec::with_capacity(self.capacity);
+            body.extend_from_slice(&self.part.body[start..]);
+            self.part.body.truncate(start);
+            let next = Part { index: self.part.index.clone(), body, items: vec![Item { entry, start: 0 }] };
+            self.outcome.parts.push(mem::replace(&mut self.part, next));
+            return;
+        }
+        self.part.items.push(Item { entry, start });
+    }
+
+    /// The common case: nothing has to be known about the event but its time. Gives the start of its lines.
+    #[inline]
+    fn straight(&mut self, data: &[u8], pos: &mut usize) -> Result<usize, Failure> {
+        let event = read_event(data, *pos)?;
+        if !(self.from..self.until).contains(&event.time_ns) {
+            self.turn_to_date(event.time_ns);
+        }
+        let out = &mut self.part.body;
+        let start = out.len();
+        out.extend_from_slice(&self.head);
+        let mut end = event.pos;
+        if let Err(why) = json_out::write_record_at(out, data, &mut end, event.pairs, Floats::Oj) {
+            out.truncate(start);
+            return Err(why.into());
+        }
+        self.add(event.time_ns, event.pairs);
+        *pos = end;
+        Ok(start)
+    }
+
+    /// Writes what is added to every record, in place of the closing brace, and ends the event.
+    #[inline]
+    fn add(&mut self, time_ns: i64, pairs: usize) {
+        let out = &mut self.part.body;
+        if self.encoder.stamps || !self.before.is_empty() || !self.behind.is_empty() {
+            out.truncate(out.len() - 1 - usize::from(pairs == 0));
+            let first = out.len();
+            out.extend_from_slice(&self.before);
+            if self.encoder.stamps {
+                self.stamp.write(out, time_ns);
+            }
+            out.extend_from_slice(&self.behind);
+            if pairs == 0 {
+                out[first] = b'{'; // where the first comma was
+            }
+            out.push(b'}');
+        }
+        out.extend_from_slice(self.tail);
+    }
+
+    /// Looks at the event first.
+    fn one_by_one(&mut self, data: &[u8], pos: &mut usize, look: bool) -> Result<usize, Failure> {
+        let entry = read_entry(data, pos)?;
+        if self.encoder.always || (look && self.encoder.keys.may_be_in(entry.bytes)) {
+            return self.taken_apart(&entry);
+        }
+        if !(self.from..self.until).contains(&entry.time_ns) {
+            self.turn_to_date(entry.time_ns);
+        }
+        let start = self.part.body.len();
+        self.part.body.extend_from_slice(&self.head);
+        let written = self
+            .meta(&entry, entry.body, entry.pairs)
+            .and_then(|()| Ok(json_out::write_record(&mut self.part.body, entry.body, entry.pairs)?));
+        if let Err(failure) = written {
+            self.part.body.truncate(start);
+            return Err(refused(failure));
+        }
+        self.add(entry.time_ns, entry.pairs);
+        Ok(start)
+    }
+
+    /// Writes the event's own part of the action line, and opens the document.
+    fn meta(&mut self, entry: &Entry<'_>, body: &[u8], pairs: usize) -> Result<(), Failure> {
+        if !self.encoder.own_meta {
+            return Ok(());
+        }
+        let config = self.config;
+        let out = &mut self.part.body;
+        let mut id = false;
+        let value =
+            |accessor: &Option<Accessor>| accessor.as_ref()?.get(body, pairs).filter(|value| truthy(value));
+        if let Some(value) = value(&config.id_key) {
+            scalar(value, ID_MAX_BYTES, "bad_id")?;
+            name(out, b"_id");
+            json_out::write_value(out, value, &mut 0)?;
+            id = true;
+        } else if config.deterministic_id {
+            let mut hash = xxh3_128_with_seed(entry.bytes, self.seed);
+            let count = self.seen.entry(hash as u64).or_insert(0);
+            if *count > 0 {
+                hash = xxh3_128(&[&hash.to_be_bytes()[..], &count.to_be_bytes()].concat());
+            }
+            *count += 1;
+            name(out, b"_id");
+            write_id(out, hash);
+            id = true;
+        }
+        if let Some(value) = value(&config.parent_key) {
+            scalar(value, usize::MAX, "bad_parent")?;
+            name(out, b"_parent");
+            json_out::write_value(out, value, &mut 0)?;
+        }
+        if let Some(value) = value(&config.routing_key) {
+            scalar(value, usize::MAX, "bad_routing")?;
+            name(out, config.routing_name.as_bytes());
+            json_out::write_value(out, value, &mut 0)?;
+        }
+        if !id && config.operation != Operation::Index {
+            return Err(Failure::Refused("missing_id"));
+        }
+        out.extend_from_slice(b"}}\n");
+        if self.encoder.doc_wrap {
+            out.extend_from_slice(b"{\"doc\":");
+        }
+        Ok(())
+    }
+}
+
+/// What does not fit a document is refused alone: the entry itself was whole.
+fn refused(failure: Failure) -> Failure {
+    match failure {
+        Failure::Malformed => Failure::Refused("malformed"),
+        other => other,
+    }
+}
+
+/// Ruby's truth: all but nil and false.
+fn truthy(value: &[u8]) -> bool {
+    !matches!(value, [0xc0 | 0xc2, ..])
+}
+
+/// Refuses what the server would answer with an error for the whole request.
+fn scalar(value: &[u8], max_bytes: usize, reason: &'static str) -> Result<(), Failure> {
+    let fits = match read_token(value, &mut 0)? {
+        // one byte that is no UTF-8 becomes three
+        Token::Str(text) | Token::Bin(text) => {
+            let grows = if simdutf8::basic::from_utf8(text).is_ok() { 1 } else { 3 };
+            !text.is_empty() && text.len() <= max_bytes / grows
+        }
+        Token::Float(value) => value.is_finite(),
+        Token::Uint(_) | Token::Int(_) | Token::Bool(_) => true,
+        Token::Nil | Token::Ext(..) | Token::Array(_) | Token::Map(_) => false,
+    };
+    if fits { Ok(()) } else { Err(Failure::Refused(reason)) }
+}
+
+/// Appends `"name":`, with a comma unless it is the first of its object.
+fn name(out: &mut Vec<u8>, name: &[u8]) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+    json_out::write_string(out, name);
+    out.push(b':');
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Appends 128 bits as 22 characters in quotes.
+#[inline]
+fn write_id(out: &mut Vec<u8>, id: u128) {
+    let mut text = [b'"'; 24];
+    let mut rest = id;
+    for letter in text[1..23].iter_mut().rev() {
+        *letter = URL_SAFE[(rest & 63) as usize];
+        rest >>= 6;
+    }
+    out.extend_from_slice(&text);
+}
+
+#[cfg(test)]
+mod tests;
