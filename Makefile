@@ -7,11 +7,11 @@ CONF ?= docker/quickstart.conf
 PROFILE ?= release
 RUST := $(shell find native/src native/Cargo.toml native/Cargo.lock 2>/dev/null)
 
-.PHONY: help setup native run test test-all lint format bench fuzz clean
+.PHONY: help setup native run test test-all lint format bench elasticsearch fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/.installed: pyproject.toml | check-cargo
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "forwarder needs Python 3.11 or later; set PYTHON=")'
@@ -42,7 +42,7 @@ test: setup ## the default test suite (under 3 minutes)
 	cargo test --release --quiet --manifest-path bench/loadgen/Cargo.toml
 
 test-all: setup ## everything, slow tests included
-	$(PY) -m pytest -n 2 --dist worksteal -m ''
+	$(PY) -m pytest -n 2 --dist loadgroup -m ''
 
 lint: setup ## format check, lint, types, clippy
 	$(VENV)/bin/ruff format --check .
@@ -62,6 +62,9 @@ format: setup ## put everything into the project's format
 
 bench: setup ## measure against rsyslog and syslog-ng
 	$(PY) -m bench
+
+elasticsearch: ## start an Elasticsearch for trials on 127.0.0.1:9200 (needs a JDK, 17 or later)
+	PYTHONPATH=tests $(PYTHON) -m searchnode
 
 SECONDS ?= 60
 fuzz: | check-cargo ## fuzz the native parsers, SECONDS each

@@ -1,0 +1,48 @@
+"""Fixtures for tests with real peers."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+from searchnode import RELEASES, Node, Unavailable
+
+StartNode = Callable[..., AbstractContextManager[Node]]
+
+
+@pytest.fixture(scope="session")
+def search_node(tools: Any) -> StartNode:
+    """Makes a node of `searchnode.RELEASES`, to be started by `with`; skips the test where it cannot run."""
+
+    def make(release: str, settings: Mapping[str, str] | None = None) -> Node:
+        try:
+            return Node(RELEASES[release], settings)
+        except Unavailable as error:
+            if release == "elasticsearch9":  # Debian 12 has no Java that is new enough
+                pytest.skip(str(error))
+            tools.unavailable(str(error))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _one_elasticsearch(search_node: StartNode) -> Iterator[Node]:
+    with search_node("elasticsearch") as node:
+        yield node
+
+
+@pytest.fixture
+def elasticsearch(_one_elasticsearch: Node) -> Node:
+    """A running Elasticsearch, the same one for all tests of this process: use index names of your own."""
+    if not _one_elasticsearch.running:
+        _one_elasticsearch.start()
+    return _one_elasticsearch
+
+
+@pytest.fixture
+def index() -> str:
+    """An index name, or a prefix for names, that no other test has."""
+    return f"test-{secrets.token_hex(4)}"

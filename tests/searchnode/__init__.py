@@ -1,0 +1,10 @@
+"""Real Elasticsearch and OpenSearch nodes for tests, as their makers put them on Maven Central.
+
+These are the makers' own zips for integration tests: the server and its HTTP transport as released, without
+the optional modules. `python -m searchnode` (with `tests` as PYTHONPATH) runs one in the foreground.
+"""
+
+from searchnode.node import Node, Reply
+from searchnode.release import RELEASES, Release, Unavailable
+
+__all__ = ["RELEASES", "Node", "Release", "Reply", "Unavailable"]
