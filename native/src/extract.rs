@@ -174,6 +174,11 @@ impl Extractor {
         self.fields.retain(|field| field.name != name.as_bytes());
     }
 
+    /// The keys that it may write.
+    pub fn keys(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.fields.iter().map(|field| field.name.clone())
+    }
+
     /// The names of the fields, in order of their first group.
     pub fn names(&self) -> impl Iterator<Item = String> {
         self.fields.iter().map(|field| String::from_utf8_lossy(&field.name).into_owned())

@@ -4,12 +4,15 @@
 //! working memory; a [`Filling`] is the two together with an open parser session. Nothing is allocated per
 //! event. Events without a time get the time at which their batch was received (one clock read per batch).
 
+mod edit;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use self::edit::{Sets, find_priority, find_value, tag_text, write_edited};
 use crate::event::Batch;
-use crate::msgpack::{self, Token};
+use crate::msgpack;
 use crate::parser::{Events, Item, Parser, Session};
 use crate::sockaddr::HostNames;
 
@@ -64,6 +67,9 @@ pub struct Ingest {
     severities: Vec<Vec<u8>>,
     facilities: Vec<Vec<u8>>,
     adds_fields: bool,
+    /// The pairs that the priority gives, by slot; they and the sender's are written behind the parser's.
+    /// None: a key may be there already, or the tag comes from the record.
+    appended: Option<Vec<Vec<u8>>>,
 }
 
 /// Messages of one kind that gave no event, or something else worth a line in the log.
@@ -186,13 +192,27 @@ impl Ingest {
         facilities.push(vec![0xc0]);
         let keys =
             [&rule.severity_key, &rule.facility_key, &rule.source_address_key, &rule.source_hostname_key];
+        let severities: Vec<_> = SEVERITIES.iter().map(|name| text_value(name)).collect();
+        let appends = rule.tag_key.is_none() && all_new(&*parser, &keys);
+        let appended = appends.then(|| {
+            (0..=UNMATCHED)
+                .map(|slot| {
+                    let (severity, facility) = parts(slot);
+                    let mut pairs = Vec::new();
+                    edit::write_pair(&mut pairs, &rule.severity_key, &severities[severity]);
+                    edit::write_pair(&mut pairs, &rule.facility_key, &facilities[facility]);
+                    pairs
+                })
+                .collect()
+        });
         Ingest {
             adds_fields: keys.iter().any(|key| key.is_some()) || rule.tag_key.is_some(),
             estimate: parser.estimate_current_event(),
             parser,
             tags,
-            severities: SEVERITIES.iter().map(|name| text_value(name)).collect(),
+            severities,
             facilities,
+            appended,
             rule,
         }
     }
@@ -220,6 +240,20 @@ impl Ingest {
         }
         Filling { ingest: self, session: self.parser.session(), sink, now_ns }
     }
+}
+
+/// Severity and facility of a slot, as indices of their names.
+fn parts(slot: usize) -> (usize, usize) {
+    (slot & 7, (slot >> 3).min(FACILITIES.len()))
+}
+
+/// Whether none of `keys` is written by `parser` and no two are the same.
+fn all_new(parser: &dyn Parser, keys: &[&Option<String>]) -> bool {
+    let Some(parsed) = parser.keys() else { return false };
+    let keys: Vec<_> = keys.iter().filter_map(|key| key.as_deref()).collect();
+    keys.iter()
+        .enumerate()
+        .all(|(at, key)| !keys[..at].contains(key) && !parsed.iter().any(|known| known == key.as_bytes()))
 }
 
 /// An open session over a [`Sink`].
@@ -301,7 +335,9 @@ impl Filling<'_> {
         } else {
             PRIORITIES + (priority & 7) as usize
         };
-        if self.ingest.adds_fields {
+        if let Some(appended) = &self.ingest.appended {
+            self.appended(before, after, pairs, time_ns, slot, &appended[slot]);
+        } else if self.ingest.adds_fields {
             self.edited(before, after, pairs, time_ns, slot);
         } else {
             self.plain(before, after, pairs, time_ns, slot);
@@ -334,6 +370,42 @@ impl Filling<'_> {
         batch.book(tag, len);
     }
 
+    /// The record with fields of the input's own, none of which the parser knows.
+    #[inline]
+    fn appended(
+        &mut self,
+        before: &[u8],
+        after: &[u8],
+        pairs: usize,
+        time_ns: i64,
+        slot: usize,
+        by_priority: &[u8],
+    ) {
+        let tag = self.slot(slot);
+        let rule = &self.ingest.rule;
+        let source = &self.sink.source;
+        let added = usize::from(rule.severity_key.is_some()) + usize::from(rule.facility_key.is_some());
+        let named = [
+            (&rule.source_address_key, &source.address[..]),
+            (&rule.source_hostname_key, &source.hostname[..]),
+        ];
+        let known = named.iter().filter(|(key, value)| key.is_some() && !value.is_empty()).count();
+        let batch = &mut self.sink.taken.batch;
+        let start = batch.data.len();
+        msgpack::write_entry_start(&mut batch.data, time_ns);
+        msgpack::write_map_header(&mut batch.data, pairs + added + known);
+        for part in [before, after, by_priority] {
+            batch.data.extend_from_slice(part);
+        }
+        for (key, value) in named {
+            if !value.is_empty() {
+                edit::write_pair(&mut batch.data, key, value);
+            }
+        }
+        let len = batch.data.len() - start;
+        batch.book(tag, len);
+    }
+
     /// The record with fields of the input's own. A field that the record has already gets the new value
     /// in its place, as in a Ruby Hash.
     fn edited(&mut self, before: &[u8], after: &[u8], pairs: usize, time_ns: i64, slot: usize) {
@@ -349,7 +421,7 @@ impl Filling<'_> {
             None => self.slot(slot),
             Some(tag) => self.dynamic(&tag),
         };
-        let (severity, facility) = (slot & 7, (slot >> 3).min(FACILITIES.len()));
+        let (severity, facility) = parts(slot);
         let source = &self.sink.source;
         let mut sets = Sets::default();
         sets.set(&rule.severity_key, &self.ingest.severities[severity]);
@@ -413,152 +485,6 @@ impl Filling<'_> {
         write_edited(&mut batch.data, [&body, &[]], 1, sets, None);
         let len = batch.data.len() - start;
         batch.book(tag, len);
-    }
-}
-
-/// Up to four fields to set: key and MessagePack value.
-#[derive(Default)]
-struct Sets<'a> {
-    list: [(&'a [u8], &'a [u8]); 4],
-    used: usize,
-}
-
-impl<'a> Sets<'a> {
-    /// A later field of the same name wins. A value that is not known (empty) is not set.
-    fn set(&mut self, key: &'a Option<String>, value: &'a [u8]) {
-        let Some(key) = key else { return };
-        if value.is_empty() {
-            return;
-        }
-        let key = key.as_bytes();
-        let known = self.list[..self.used].iter().position(|(name, _)| *name == key);
-        let at = known.unwrap_or(self.used);
-        self.list[at] = (key, value);
-        self.used = self.used.max(at + 1);
-    }
-
-    fn position(&self, key: &[u8]) -> Option<usize> {
-        self.list[..self.used].iter().position(|(name, _)| *name == key)
-    }
-}
-
-/// Calls `each` with key (empty where it is no string), key start, value start and value end of all pairs.
-fn walk<'a>(body: &'a [u8], mut each: impl FnMut(&'a [u8], usize, usize, usize) -> bool) {
-    let mut pos = 0;
-    while pos < body.len() {
-        let start = pos;
-        let key = match msgpack::read_short_key(body, &mut pos) {
-            Some(key) => key,
-            None => match long_key(body, &mut pos) {
-                Some(key) => key,
-                None => return,
-            },
-        };
-        let value = pos;
-        if msgpack::skip_value(body, &mut pos).is_err() || !each(key, start, value, pos) {
-            return;
-        }
-    }
-}
-
-/// A key that is long, or no text (empty then); None: broken bytes.
-#[cold]
-fn long_key<'a>(body: &'a [u8], pos: &mut usize) -> Option<&'a [u8]> {
-    let start = *pos;
-    msgpack::skip_value(body, pos).ok()?;
-    match msgpack::read_token(body, &mut { start }) {
-        Ok(Token::Str(key) | Token::Bin(key)) => Some(key),
-        _ => Some(&[]),
-    }
-}
-
-fn write_edited(out: &mut Vec<u8>, parts: [&[u8]; 2], pairs: usize, sets: Sets<'_>, removed: Option<&[u8]>) {
-    let mut replaced = [false; 4];
-    let mut touched = false;
-    let mut left = pairs;
-    for part in parts {
-        walk(part, |key, _, _, _| {
-            if removed == Some(key) {
-                left -= 1;
-                touched = true;
-            } else if let Some(at) = sets.position(key) {
-                replaced[at] = true;
-                touched = true;
-            }
-            true
-        });
-    }
-    let added = replaced[..sets.used].iter().filter(|done| !**done).count();
-    msgpack::write_map_header(out, left + added);
-    for part in parts {
-        if !touched {
-            out.extend_from_slice(part);
-            continue;
-        }
-        walk(part, |key, start, value, end| {
-            if removed == Some(key) {
-                return true;
-            }
-            match sets.position(key) {
-                Some(at) => {
-                    out.extend_from_slice(&part[start..value]);
-                    out.extend_from_slice(sets.list[at].1);
-                }
-                None => out.extend_from_slice(&part[start..end]),
-            }
-            true
-        });
-    }
-    for (at, (key, value)) in sets.list[..sets.used].iter().enumerate() {
-        if !replaced[at] {
-            msgpack::write_str(out, key);
-            out.extend_from_slice(value);
-        }
-    }
-}
-
-fn find_value<'a>(before: &'a [u8], after: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
-    let mut found = None;
-    for part in [before, after] {
-        walk(part, |key, _, value, end| {
-            if key == wanted {
-                found = Some(&part[value..end]);
-            }
-            found.is_none()
-        });
-    }
-    found
-}
-
-/// The pair `pri` of a record: where it starts and ends, and its number. Usually the first or second pair.
-fn find_priority(fields: &[u8], pairs: usize) -> Option<(usize, usize, Option<u64>)> {
-    if pairs == 0 {
-        return None;
-    }
-    let mut found = None;
-    walk(fields, |key, start, value, end| {
-        if key != b"pri" {
-            return true;
-        }
-        let number = match msgpack::read_token(&fields[value..end], &mut 0) {
-            Ok(Token::Uint(number)) => Some(number),
-            _ => None,
-        };
-        found = Some((start, end, number));
-        false
-    });
-    found
-}
-
-/// A value as Ruby's `to_s` writes it, for a tag.
-fn tag_text(value: &[u8]) -> String {
-    match msgpack::read_token(value, &mut 0) {
-        Ok(Token::Str(text) | Token::Bin(text)) => String::from_utf8_lossy(text).into_owned(),
-        Ok(Token::Uint(number)) => number.to_string(),
-        Ok(Token::Int(number)) => number.to_string(),
-        Ok(Token::Bool(flag)) => flag.to_string(),
-        Ok(Token::Float(number)) => format!("{number:?}"),
-        _ => String::new(),
     }
 }
 

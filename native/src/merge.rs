@@ -103,6 +103,75 @@ pub fn disjoint(parts: [&[u8]; 2], parsed: &[u8]) -> bool {
     true
 }
 
+/// The keys of a record, as [`KeySet`] looks at them; memory that is used again from record to record.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    digests: [u32; FEW_PAIRS],
+    count: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Shape { digests: [0; FEW_PAIRS], count: 0 }
+    }
+}
+
+impl Shape {
+    /// A record begins.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        self.count = 0;
+    }
+
+    /// The record has this key.
+    #[inline(always)]
+    pub fn add(&mut self, key: &[u8]) {
+        if let Some(place) = self.digests.get_mut(self.count) {
+            *place = digest(key);
+        }
+        self.count += 1;
+    }
+
+    /// The record has a key that cannot be looked at cheaply.
+    pub fn give_up(&mut self) {
+        self.count = usize::MAX / 2;
+    }
+
+    fn digests(&self) -> Option<&[u32]> {
+        self.digests.get(..self.count)
+    }
+}
+
+/// A fixed set of keys, and the last record of which it is known that it has none of them.
+pub struct KeySet {
+    digests: Vec<u32>,
+    apart: Shape,
+}
+
+impl KeySet {
+    /// Of these keys.
+    #[must_use]
+    pub fn new(keys: &[Vec<u8>]) -> Self {
+        KeySet { digests: keys.iter().map(|key| digest(key)).collect(), apart: Shape::default() }
+    }
+
+    /// Whether the record has none of the keys. False also where it is not found out cheaply.
+    #[inline]
+    #[must_use]
+    pub fn is_apart(&mut self, shape: &Shape) -> bool {
+        let Some(own) = shape.digests() else { return false };
+        // records of one source mostly have the same keys
+        if !own.is_empty() && self.apart.digests() == Some(own) {
+            return true;
+        }
+        let apart = own.iter().all(|digest| !self.digests.contains(digest));
+        if apart {
+            self.apart = *shape;
+        }
+        apart
+    }
+}
+
 /// Ruby's `Hash#merge`: a key of both keeps its place and gets the parsed value, new keys follow. Gives
 /// the number of pairs.
 ///

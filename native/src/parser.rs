@@ -86,6 +86,12 @@ pub trait Parser: Send + Sync {
         true
     }
 
+    /// Every key that it may write, where that is known beforehand: callers then need not look for keys that
+    /// meet those of their own.
+    fn keys(&self) -> Option<Vec<Vec<u8>>> {
+        None
+    }
+
     /// Whether `parse` runs Python code: a caller with many texts then holds the interpreter throughout.
     fn needs_python(&self) -> bool {
         false

@@ -12,7 +12,7 @@ pub use python::{ParserFilter, ParserFilterResult};
 
 use crate::accessor::{Accessor, is_key};
 use crate::event::Batch;
-use crate::merge::{Field, disjoint, merge, prefix_keys};
+use crate::merge::{Field, KeySet, Shape, disjoint, merge, prefix_keys};
 use crate::msgpack::{
     self, Malformed, Token, read_entry, read_short_key, read_token, skip_value, write_entry_start,
     write_map_header, write_str,
@@ -109,6 +109,8 @@ pub fn apply(parser: &dyn Parser, options: &FilterOptions, batch: &Batch) -> Out
         batch,
         outcome,
         buffers: Buffers::default(),
+        parsed_keys: parser.keys().map(|keys| KeySet::new(&keys)),
+        shape: Shape::default(),
         estimate: parser.estimate_current_event(),
         now_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64),
     };
@@ -116,7 +118,9 @@ pub fn apply(parser: &dyn Parser, options: &FilterOptions, batch: &Batch) -> Out
     for (tag_run, data) in batch.iter_runs() {
         let mut pos = 0;
         while pos < data.len() {
-            let Ok((entry, found)) = read_event(data, &mut pos, &options.key, top_level) else { break };
+            let read =
+                read_event(data, &mut pos, &options.key, top_level, options.remove_key, &mut run.shape);
+            let Ok((entry, found)) = read else { break };
             run.event(tag_run.tag, &entry, found, &mut *session, &mut events);
         }
     }
@@ -136,15 +140,19 @@ struct Found<'a> {
     pair: Option<(usize, usize)>,
 }
 
-/// An entry and the value of its field, in one walk where the field is at the top level.
+/// An entry and the value of its field, in one walk where the field is at the top level; then `shape` is
+/// what keys the record has besides the one that is taken out (`remove_key`).
 #[inline]
 fn read_event<'a>(
     data: &'a [u8],
     pos: &mut usize,
     key: &Accessor,
     top_level: Option<&[u8]>,
+    remove_key: bool,
+    shape: &mut Shape,
 ) -> Result<(msgpack::Entry<'a>, Option<Found<'a>>), Malformed> {
     let Some(top_level) = top_level else {
+        shape.give_up();
         let entry = read_entry(data, pos)?;
         let found = key.get(entry.body, entry.pairs).map(|value| Found { value, pair: None });
         return Ok((entry, found));
@@ -157,9 +165,11 @@ fn read_event<'a>(
     let Token::Map(pairs) = read_token(data, pos)? else { return Err(Malformed::NotAnEntry) };
     let body_start = *pos;
     let mut found = None;
+    shape.clear();
     for _ in 0..pairs {
         let key_start = *pos;
-        let wanted = match read_short_key(data, pos) {
+        let short = read_short_key(data, pos);
+        let wanted = match short {
             Some(key) => key == top_level,
             None => {
                 skip_value(data, pos)?;
@@ -171,6 +181,13 @@ fn read_event<'a>(
         if wanted && found.is_none() {
             let pair = Some((key_start - body_start, *pos - body_start));
             found = Some(Found { value: &data[value_start..*pos], pair });
+            if remove_key {
+                continue;
+            }
+        }
+        match short {
+            Some(key) => shape.add(key),
+            None => shape.give_up(),
         }
     }
     let entry = msgpack::Entry {
@@ -188,6 +205,9 @@ struct Run<'a> {
     batch: &'a Batch,
     outcome: Outcome,
     buffers: Buffers,
+    /// The keys that the parser may write, where they are known.
+    parsed_keys: Option<KeySet>,
+    shape: Shape,
     estimate: bool,
     now_ns: i64,
 }
@@ -281,6 +301,7 @@ impl Run<'_> {
     ) {
         let undressed = self.options.prefix.is_none() && self.options.hash_field.is_none();
         let plain = undressed && !self.options.reserve_data;
+        let apart = !plain && self.parsed_keys.as_mut().is_some_and(|keys| keys.is_apart(&self.shape));
         for item in &events.items {
             let time = self.time(entry, item);
             let fields = &events.fields[item.start..item.end];
@@ -289,7 +310,7 @@ impl Run<'_> {
                 append(&mut self.outcome.good, tag, time, [fields, &[], &[]], pairs);
             } else if undressed
                 && let Some((parts, kept)) = self.kept(entry, pair)
-                && disjoint(parts, fields)
+                && (apart || disjoint(parts, fields))
             {
                 append(&mut self.outcome.good, tag, time, [parts[0], parts[1], fields], kept + pairs);
             } else {

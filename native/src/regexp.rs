@@ -51,6 +51,10 @@ impl Parser for RegexpParser {
     fn estimate_current_event(&self) -> bool {
         self.estimate
     }
+
+    fn keys(&self) -> Option<Vec<Vec<u8>>> {
+        Some(self.extractor.keys().collect())
+    }
 }
 
 impl Session for RegexpSession<'_> {

@@ -87,6 +87,11 @@ impl Parser for SyslogParser {
     fn estimate_current_event(&self) -> bool {
         self.options.common.estimate_current_event
     }
+
+    fn keys(&self) -> Option<Vec<Vec<u8>>> {
+        let keys = [HOST, IDENT, PID, MSGID, EXTRADATA, MESSAGE, TIME, PRI];
+        Some(keys.iter().map(|key| key[1..].to_vec()).collect())
+    }
 }
 
 struct SyslogSession<'a> {
@@ -155,6 +160,7 @@ pub(crate) const MSGID: &[u8] = b"\xa5msgid";
 pub(crate) const EXTRADATA: &[u8] = b"\xa9extradata";
 pub(crate) const MESSAGE: &[u8] = b"\xa7message";
 pub(crate) const TIME: &[u8] = b"\xa4time";
+const PRI: &[u8] = b"\xa3pri";
 
 impl Event<'_> {
     #[inline]
@@ -166,7 +172,7 @@ impl Event<'_> {
 
     #[inline]
     pub fn priority(&mut self, priority: i64) {
-        self.fields.extend_from_slice(b"\xa3pri");
+        self.fields.extend_from_slice(PRI);
         write_int(self.fields, priority);
         self.pairs += 1;
         self.priority = Some(u32::try_from(priority.max(0)).unwrap_or(u32::MAX));

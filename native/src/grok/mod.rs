@@ -45,6 +45,7 @@ pub struct GrokParser {
     failure_pair: Vec<u8>,
     /// Whether the failure pair takes the place of the message.
     failure_only: bool,
+    keys: Vec<Vec<u8>>,
 }
 
 const FAILURE: &[u8] = b"No grok pattern matched";
@@ -94,7 +95,9 @@ impl GrokParser {
         let mut message_key = Vec::new();
         write_str(&mut message_key, b"message");
         let failure_only = failure_key == Some("message");
-        Ok((GrokParser { patterns: compiled, message_key, failure_pair, failure_only }, bad))
+        let mut keys: Vec<_> = compiled.iter().flat_map(|pattern| pattern.extractor.keys()).collect();
+        keys.extend([name_key, failure_key, Some("message")].into_iter().flatten().map(|key| key.into()));
+        Ok((GrokParser { patterns: compiled, message_key, failure_pair, failure_only, keys }, bad))
     }
 }
 
@@ -125,6 +128,10 @@ impl Parser for GrokParser {
     fn session(&self) -> Box<dyn Session + '_> {
         let memories = self.patterns.iter().map(|_| None).collect();
         Box::new(GrokSession { parser: self, memories })
+    }
+
+    fn keys(&self) -> Option<Vec<Vec<u8>>> {
+        Some(self.keys.clone())
     }
 }
 
