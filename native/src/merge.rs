@@ -70,49 +70,25 @@ fn digest(key: &[u8]) -> u32 {
     ((head ^ tail.rotate_left(29) ^ len as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
-/// Whether no key of `parsed` is in the record whose pairs are in `parts`, so that merging is appending.
-/// False also where it is not found out cheaply.
-#[inline]
-#[must_use]
-pub fn disjoint(parts: [&[u8]; 2], parsed: &[u8]) -> bool {
-    let mut digests = [0; FEW_PAIRS];
-    let mut count = 0;
-    for part in parts {
-        let mut pos = 0;
-        while pos < part.len() {
-            let Some(key) = read_short_key(part, &mut pos) else { return false };
-            if count == FEW_PAIRS || skip_value(part, &mut pos).is_err() {
-                return false;
-            }
-            digests[count] = digest(key);
-            count += 1;
-        }
-    }
-    let digests = &digests[..count];
-    let mut pos = 0;
-    while pos < parsed.len() {
-        let Some(key) = read_short_key(parsed, &mut pos) else { return false };
-        let own = digest(key);
-        // no early end: the compiler makes a few wide comparisons of it
-        if skip_value(parsed, &mut pos).is_err()
-            || digests.iter().fold(false, |hit, known| hit | (*known == own))
-        {
-            return false;
-        }
-    }
-    true
+/// Where a pair, its value and its end are.
+#[derive(Clone, Copy, Default)]
+struct Pair {
+    start: usize,
+    value: usize,
+    end: usize,
 }
 
-/// The keys of a record, as [`KeySet`] looks at them; memory that is used again from record to record.
+/// The pairs of a record with few short keys; memory that is used again from record to record.
 #[derive(Clone, Copy)]
 pub struct Shape {
     digests: [u32; FEW_PAIRS],
+    pairs: [Pair; FEW_PAIRS],
     count: usize,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Shape { digests: [0; FEW_PAIRS], count: 0 }
+        Shape { digests: [0; FEW_PAIRS], pairs: [Pair::default(); FEW_PAIRS], count: 0 }
     }
 }
 
@@ -123,11 +99,13 @@ impl Shape {
         self.count = 0;
     }
 
-    /// The record has this key.
+    /// The record has this key, in the pair from `start` to `end`.
     #[inline(always)]
-    pub fn add(&mut self, key: &[u8]) {
-        if let Some(place) = self.digests.get_mut(self.count) {
-            *place = digest(key);
+    pub fn add(&mut self, key: &[u8], start: usize, value: usize, end: usize) {
+        if let (Some(known), Some(pair)) = (self.digests.get_mut(self.count), self.pairs.get_mut(self.count))
+        {
+            *known = digest(key);
+            *pair = Pair { start, value, end };
         }
         self.count += 1;
     }
@@ -137,22 +115,115 @@ impl Shape {
         self.count = usize::MAX / 2;
     }
 
+    fn read(&mut self, pairs: &[u8]) -> Option<()> {
+        self.clear();
+        let mut pos = 0;
+        while pos < pairs.len() {
+            let start = pos;
+            let key = read_short_key(pairs, &mut pos)?;
+            let value = pos;
+            skip_value(pairs, &mut pos).ok()?;
+            self.add(key, start, value, pos);
+        }
+        Some(())
+    }
+
     fn digests(&self) -> Option<&[u32]> {
         self.digests.get(..self.count)
     }
+
+    fn pairs(&self) -> &[Pair] {
+        &self.pairs[..self.count.min(FEW_PAIRS)]
+    }
+}
+
+/// Where equal digests stand; no early end, so that the compiler makes a few wide comparisons of it.
+#[inline(always)]
+fn place_of(digests: &[u32; FEW_PAIRS], count: usize, wanted: u32) -> Option<usize> {
+    let hits = digests
+        .iter()
+        .enumerate()
+        .fold(0_u32, |hits, (at, digest)| hits | u32::from(*digest == wanted) << at);
+    let first = hits.trailing_zeros() as usize;
+    (first < count).then_some(first)
+}
+
+/// Copies pairs, those side by side in one go.
+#[inline(always)]
+fn copy_runs<'p>(from: &[u8], pairs: impl Iterator<Item = &'p Pair>, out: &mut Vec<u8>) {
+    let mut run = (0, 0);
+    for pair in pairs {
+        if pair.start != run.1 {
+            out.extend_from_slice(&from[run.0..run.1]);
+            run.0 = pair.start;
+        }
+        run.1 = pair.end;
+    }
+    out.extend_from_slice(&from[run.0..run.1]);
+}
+
+/// [`merge`] for a record with few short keys whose pairs, within `body`, are known: calls `head` with the number
+/// of pairs and appends them. `index` is working memory. False, and nothing is written, where [`merge`] is
+/// needed.
+pub fn weave(
+    (body, record): (&[u8], &Shape),
+    parsed: &[u8],
+    index: &mut Shape,
+    out: &mut Vec<u8>,
+    head: impl FnOnce(&mut Vec<u8>, usize),
+) -> bool {
+    let Some(own) = record.digests() else { return false };
+    if index.read(parsed).is_none() || index.count > FEW_PAIRS {
+        return false;
+    }
+    // per pair of the record, the parsed pair with the same key, counted from 1
+    let mut places = [0_u8; FEW_PAIRS];
+    let mut used = 0_u32;
+    for (at, digest) in own.iter().enumerate() {
+        let Some(place) = place_of(&index.digests, index.count, *digest) else { continue };
+        let (left, right) = (&record.pairs[at], &index.pairs[place]);
+        if body[left.start..left.value] != parsed[right.start..right.value] {
+            return false;
+        }
+        places[at] = place as u8 + 1;
+        used |= 1 << place;
+    }
+    head(out, own.len() + index.count - used.count_ones() as usize);
+    if used == 0 {
+        copy_runs(body, record.pairs().iter(), out);
+        out.extend_from_slice(parsed);
+        return true;
+    }
+    let mut from = 0;
+    for (at, place) in places[..own.len()].iter().enumerate() {
+        if *place > 0 {
+            copy_runs(body, record.pairs()[from..at].iter(), out);
+            let pair = &record.pairs[at];
+            let value = &index.pairs[usize::from(*place) - 1];
+            out.extend_from_slice(&body[pair.start..pair.value]);
+            out.extend_from_slice(&parsed[value.value..value.end]);
+            from = at + 1;
+        }
+    }
+    copy_runs(body, record.pairs()[from..].iter(), out);
+    let new = index.pairs().iter().enumerate().filter(|(at, _)| used >> at & 1 == 0);
+    copy_runs(parsed, new.map(|(_, pair)| pair), out);
+    true
 }
 
 /// A fixed set of keys, and the last record of which it is known that it has none of them.
 pub struct KeySet {
     digests: Vec<u32>,
-    apart: Shape,
+    apart: [u32; FEW_PAIRS],
+    apart_count: usize,
 }
 
 impl KeySet {
     /// Of these keys.
     #[must_use]
     pub fn new(keys: &[Vec<u8>]) -> Self {
-        KeySet { digests: keys.iter().map(|key| digest(key)).collect(), apart: Shape::default() }
+        let digests = keys.iter().map(|key| digest(key)).collect();
+        KeySet { digests, apart: [0; FEW_PAIRS], apart_count: 0 }
     }
 
     /// Whether the record has none of the keys. False also where it is not found out cheaply.
@@ -161,12 +232,13 @@ impl KeySet {
     pub fn is_apart(&mut self, shape: &Shape) -> bool {
         let Some(own) = shape.digests() else { return false };
         // records of one source mostly have the same keys
-        if !own.is_empty() && self.apart.digests() == Some(own) {
+        if !own.is_empty() && self.apart[..self.apart_count] == *own {
             return true;
         }
         let apart = own.iter().all(|digest| !self.digests.contains(digest));
         if apart {
-            self.apart = *shape;
+            self.apart = shape.digests;
+            self.apart_count = own.len();
         }
         apart
     }
@@ -255,20 +327,59 @@ mod tests {
         }
     }
 
-    #[test]
-    fn disjoint_sees_every_common_key() {
-        let names = ["", "a", "ab", "abc", "abcd", "abcdefg", "abcdefgh", "a-long-key-of-more-than-sixteen"];
-        for (at, name) in names.iter().enumerate() {
-            let others: Vec<_> =
-                names.iter().filter(|other| *other != name).map(|other| (*other, 7)).collect();
-            let (left, right) = (pairs(&others[..3]), pairs(&others[3..]));
-            let own = pairs(&[(name, 1)]);
-            assert!(disjoint([&left, &right], &own), "{at}");
-            assert!(!disjoint([&left, &pairs(&[(name, 1)])], &own), "{at}");
-            assert!(!disjoint([&own, &right], &pairs(&[("x", 1), (name, 1)])), "{at}");
+    /// What `weave` makes of the pairs; None: it left them to `merge`.
+    fn woven(body: &[u8], parsed: &[u8]) -> Option<(usize, Vec<u8>)> {
+        let mut record = Shape::default();
+        if record.read(body).is_none() {
+            record.give_up();
         }
-        assert!(disjoint([&[], &[]], &pairs(&[("a", 1)])));
-        assert!(!disjoint([&[0xa1], &[]], &pairs(&[("a", 1)])), "broken bytes are left to merge");
+        let (mut count, mut out) = (0, Vec::new());
+        weave((body, &record), parsed, &mut Shape::default(), &mut out, |_, pairs| count = pairs)
+            .then_some((count, out))
+    }
+
+    #[test]
+    fn weaving_is_merging() {
+        let names = ["", "a", "ab", "abc", "abcd", "abcdefg", "abcdefgh", "a-long-key-of-more-than-sixteen"];
+        for left in 0..256_u64 {
+            for right in [0, 1, 2, 0x55, 0xaa, 0x18, 0xff, left, !left & 0xff] {
+                let pick = |bits: u64, value: u64| -> Vec<u8> {
+                    let chosen = names.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1);
+                    pairs(&chosen.map(|(_, name)| (*name, value)).collect::<Vec<_>>())
+                };
+                let (body, parsed) = (pick(left, 1), pick(right, 300));
+                let mut out = Vec::new();
+                let counts = (left.count_ones() as usize, right.count_ones() as usize);
+                let merged = merge((&body, counts.0), &parsed, counts.1, &mut Vec::new(), &mut out).unwrap();
+                assert_eq!(woven(&body, &parsed), Some((merged, out)), "{left:b} {right:b}");
+            }
+        }
+        assert_eq!(woven(&[0xa1], &pairs(&[("a", 1)])), None, "broken bytes are left to merge");
+        let many: Vec<String> = (0..33).map(|number| format!("k{number}")).collect();
+        let many = pairs(&many.iter().map(|name| (name.as_str(), 1)).collect::<Vec<_>>());
+        assert_eq!(woven(&many, &[]), None);
+        assert_eq!(woven(&[], &many), None);
+    }
+
+    #[test]
+    fn a_key_set_knows_which_records_have_none_of_its_keys() {
+        let mut keys = KeySet::new(&[b"a".to_vec(), b"a-long-key-of-more-than-sixteen".to_vec()]);
+        let mut shape = Shape::default();
+        for _ in 0..2 {
+            for (names, apart) in [
+                (&["b", "c"][..], true),
+                (&["b", "a"], false),
+                (&["a-long-key-of-more-than-sixteen"], false),
+                (&["a-long-key-of-more-than-seventeen", "c"], true),
+                (&[], true),
+            ] {
+                let body = pairs(&names.iter().map(|name| (*name, 1)).collect::<Vec<_>>());
+                assert!(shape.read(&body).is_some());
+                assert_eq!(keys.is_apart(&shape), apart, "{names:?}");
+            }
+        }
+        shape.give_up();
+        assert!(!keys.is_apart(&shape));
     }
 
     #[test]

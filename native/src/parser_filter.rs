@@ -12,7 +12,7 @@ pub use python::{ParserFilter, ParserFilterResult};
 
 use crate::accessor::{Accessor, is_key};
 use crate::event::Batch;
-use crate::merge::{Field, KeySet, Shape, disjoint, merge, prefix_keys};
+use crate::merge::{Field, KeySet, Shape, merge, prefix_keys, weave};
 use crate::msgpack::{
     self, Malformed, Token, read_entry, read_short_key, read_token, skip_value, write_entry_start,
     write_map_header, write_str,
@@ -111,6 +111,7 @@ pub fn apply(parser: &dyn Parser, options: &FilterOptions, batch: &Batch) -> Out
         buffers: Buffers::default(),
         parsed_keys: parser.keys().map(|keys| KeySet::new(&keys)),
         shape: Shape::default(),
+        index: Shape::default(),
         estimate: parser.estimate_current_event(),
         now_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64),
     };
@@ -186,7 +187,7 @@ fn read_event<'a>(
             }
         }
         match short {
-            Some(key) => shape.add(key),
+            Some(key) => shape.add(key, key_start - body_start, value_start - body_start, *pos - body_start),
             None => shape.give_up(),
         }
     }
@@ -208,6 +209,7 @@ struct Run<'a> {
     /// The keys that the parser may write, where they are known.
     parsed_keys: Option<KeySet>,
     shape: Shape,
+    index: Shape,
     estimate: bool,
     now_ns: i64,
 }
@@ -309,10 +311,11 @@ impl Run<'_> {
             if plain {
                 append(&mut self.outcome.good, tag, time, [fields, &[], &[]], pairs);
             } else if undressed
+                && apart
                 && let Some((parts, kept)) = self.kept(entry, pair)
-                && (apart || disjoint(parts, fields))
             {
                 append(&mut self.outcome.good, tag, time, [parts[0], parts[1], fields], kept + pairs);
+            } else if undressed && self.woven(tag, entry, time, fields) {
             } else {
                 self.dressed(tag, entry, time, fields, item.pairs as usize);
             }
@@ -341,6 +344,22 @@ impl Run<'_> {
         }
         let (start, end) = pair?;
         Some(([&entry.body[..start], &entry.body[end..]], entry.pairs - 1))
+    }
+
+    /// The record, without the parsed field where it is to go, and the parsed fields; false: that takes more work.
+    #[inline]
+    fn woven(&mut self, tag: u32, entry: &msgpack::Entry<'_>, time: Time<'_>, fields: &[u8]) -> bool {
+        let good = &mut self.outcome.good;
+        let start = good.data.len();
+        let done = weave((entry.body, &self.shape), fields, &mut self.index, &mut good.data, |out, pairs| {
+            write_time(out, time);
+            write_map_header(out, pairs);
+        });
+        if done {
+            let len = good.data.len() - start;
+            good.book(tag, len);
+        }
+        done
     }
 
     /// An event whose parsed fields are prefixed, put into a hash, or merged into the original record.
@@ -395,17 +414,22 @@ impl Run<'_> {
 #[inline]
 fn append(out: &mut Batch, tag: u32, time: Time<'_>, parts: [&[u8]; 3], pairs: usize) {
     let start = out.data.len();
-    match time {
-        Time::Original(time) => {
-            out.data.push(0x92);
-            out.data.extend_from_slice(time);
-        }
-        Time::New(time_ns) => write_entry_start(&mut out.data, time_ns),
-    }
+    write_time(&mut out.data, time);
     write_map_header(&mut out.data, pairs);
     for part in parts {
         out.data.extend_from_slice(part);
     }
     let len = out.data.len() - start;
     out.book(tag, len);
+}
+
+#[inline]
+fn write_time(out: &mut Vec<u8>, time: Time<'_>) {
+    match time {
+        Time::Original(time) => {
+            out.push(0x92);
+            out.extend_from_slice(time);
+        }
+        Time::New(time_ns) => write_entry_start(out, time_ns),
+    }
 }
