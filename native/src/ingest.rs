@@ -311,10 +311,7 @@ impl Filling<'_> {
             None => return self.failed("no_time", data),
         };
         if !self.ingest.rule.syslog {
-            if self.ingest.adds_fields {
-                return self.edited(fields, &[], item.pairs as usize, time_ns, 0);
-            }
-            return self.plain(fields, &[], item.pairs as usize, time_ns, 0);
+            return self.event(fields, &[], item.pairs as usize, time_ns, 0);
         }
         // the parser's own `pri` is not part of the record
         let mut pairs = item.pairs as usize;
@@ -335,12 +332,17 @@ impl Filling<'_> {
         } else {
             PRIORITIES + (priority & 7) as usize
         };
-        if let Some(appended) = &self.ingest.appended {
-            self.appended(before, after, pairs, time_ns, slot, &appended[slot]);
-        } else if self.ingest.adds_fields {
-            self.edited(before, after, pairs, time_ns, slot);
-        } else {
+        self.event(before, after, pairs, time_ns, slot);
+    }
+
+    #[inline]
+    fn event(&mut self, before: &[u8], after: &[u8], pairs: usize, time_ns: i64, slot: usize) {
+        if !self.ingest.adds_fields {
             self.plain(before, after, pairs, time_ns, slot);
+        } else if let Some(appended) = &self.ingest.appended {
+            self.appended(before, after, pairs, time_ns, slot, &appended[slot]);
+        } else {
+            self.edited(before, after, pairs, time_ns, slot);
         }
     }
 

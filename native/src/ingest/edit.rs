@@ -37,7 +37,7 @@ impl<'a> Sets<'a> {
 }
 
 /// Calls `each` with key (empty where it is no string), key start, value start and value end of all pairs.
-fn walk<'a>(body: &'a [u8], mut each: impl FnMut(&'a [u8], usize, usize, usize) -> bool) {
+pub fn walk<'a>(body: &'a [u8], mut each: impl FnMut(&'a [u8], usize, usize, usize) -> bool) {
     let mut pos = 0;
     while pos < body.len() {
         let start = pos;

@@ -1,18 +1,24 @@
+use super::edit::walk;
 use super::*;
 use crate::msgpack::Entries;
+use crate::msgpack::Token;
 use crate::parser::Mismatch;
 
 /// "k=v,k=v" with an optional "@SECONDS " before it; "!" does not match.
 struct Pairs {
     estimate: bool,
+    keys: Option<Vec<Vec<u8>>>,
 }
 
 impl Parser for Pairs {
     fn session(&self) -> Box<dyn Session + '_> {
-        Box::new(Pairs { estimate: self.estimate })
+        Box::new(Pairs { estimate: self.estimate, keys: None })
     }
     fn estimate_current_event(&self) -> bool {
         self.estimate
+    }
+    fn keys(&self) -> Option<Vec<Vec<u8>>> {
+        self.keys.clone()
     }
 }
 
@@ -55,7 +61,7 @@ fn show(value: &[u8]) -> String {
 }
 
 fn run(rule: Rule, messages: &[&str]) -> (Vec<(String, i64, String)>, Taken) {
-    run_with(Pairs { estimate: true }, rule, messages)
+    run_with(Pairs { estimate: true, keys: None }, rule, messages)
 }
 
 fn run_with(parser: Pairs, rule: Rule, messages: &[&str]) -> (Vec<(String, i64, String)>, Taken) {
@@ -108,7 +114,7 @@ fn one_tag() {
 #[test]
 fn no_time_and_no_estimate_gives_no_event() {
     let rule = Rule { tag: "t".into(), ..Rule::default() };
-    let (events, taken) = run_with(Pairs { estimate: false }, rule, &["a=x", "@5 b=y"]);
+    let (events, taken) = run_with(Pairs { estimate: false, keys: None }, rule, &["a=x", "@5 b=y"]);
     assert_eq!(events, [event("t", 5, "b=y")]);
     assert_eq!(taken.failures[0].reason, "no_time");
 }
@@ -172,6 +178,38 @@ fn added_fields_replace_in_place() {
     let rule = Rule { tag: "t".into(), source_address_key: some("from"), ..Rule::default() };
     let (events, _) = run(rule, &["a=1,from=x,b=y", "a=b"]);
     assert_eq!(events, [event("t", 7, "a=Uint(1),from=10.0.0.9,b=y"), event("t", 7, "a=b,from=10.0.0.9")]);
+}
+
+#[test]
+fn appending_is_editing() {
+    let rule = |syslog, severity: Option<&str>, facility: Option<&str>| Rule {
+        tag: "t".into(),
+        syslog,
+        severity_key: severity.map(str::to_owned),
+        facility_key: facility.map(str::to_owned),
+        source_address_key: some("from"),
+        ..Rule::default()
+    };
+    for (syslog, severity, facility, apart) in [
+        (true, Some("sev"), Some("fac"), true),
+        (true, None, Some("fac"), true),
+        (true, Some("same"), Some("same"), false),
+        (true, Some("a"), None, false),
+        (false, None, None, true),
+    ] {
+        let messages = ["<34>a=1,b=2", "<191>a=x", "<999>b=y;a=z", "<0>!"];
+        let keys = Some(vec![b"a".to_vec(), b"b".to_vec(), b"<34>a".to_vec()]);
+        let parser = Pairs { estimate: true, keys };
+        let ingest = Ingest::new(
+            Arc::new(Pairs { estimate: true, keys: parser.keys() }),
+            rule(syslog, severity, facility),
+        );
+        assert_eq!(ingest.appended.is_some(), apart);
+        let appended = run_with(parser, rule(syslog, severity, facility), &messages);
+        let edited = run(rule(syslog, severity, facility), &messages);
+        assert_eq!(appended.0, edited.0);
+        assert_eq!(appended.1.batch.data, edited.1.batch.data);
+    }
 }
 
 #[test]
