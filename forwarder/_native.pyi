@@ -442,6 +442,10 @@ class ForwardServer:
 class FedForward:
     """One connection of a ForwardFeeder."""
 
+    @property
+    def token(self) -> int:
+        """What tells it from the feeder's other connections."""
+
 @final
 class ForwardFeeder:
     """As ForwardServer, for connections that Python reads and writes (TLS). For one thread."""
@@ -456,21 +460,24 @@ class ForwardFeeder:
         """What is to be sent now."""
     def owed(self, connection: FedForward) -> int:
         """Acknowledgements that the connection may still get."""
-    def held(self, connection: FedForward) -> int:
-        """Bytes kept of a message that is not complete."""
     def established(self, connection: FedForward) -> bool:
         """Whether the handshake is over, or there is none."""
     def finish(self, connection: FedForward) -> None:
         """The connection's end."""
     def notice(self, what: str, sample: bytes) -> None:
-        """Books "denied", "tls_error", "connection_limit" or "handshake_timeout" for the log."""
+        """Books "denied", "connection_limit" or "handshake_timeout" for the log, or "tls_error", which is
+        counted as a failure too. Raises ValueError."""
     @property
     def count(self) -> int:
         """Events and failures gathered so far."""
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody waits for an acknowledgement, or a batch is full."""
     def take(self) -> Intake | None:
         """A batch of what was gathered; None: nothing."""
-    def acknowledge(self) -> None:
-        """What `take` gave last is safe: the acknowledgements are `outgoing`."""
+    def acknowledge(self) -> list[int]:
+        """What `take` gave last is safe: acknowledgements are `outgoing` at the connections with these
+        tokens."""
 
 @final
 class TagRoutes:

@@ -13,16 +13,24 @@ import select
 import socket
 import threading
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from forwarder._native import network_contains
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import Section, array, boolean, sections, string
 from forwarder.api.plugin import Input
+from forwarder.api.server import StreamReceiver
 from forwarder.api.shared_sections import Client
 
 _HEARTBEAT: Final = b"\0"
 _HEARTBEAT_BYTES: Final = 128
+
+
+class ForwardReceiver(StreamReceiver, Protocol):
+    """The native `ForwardServer`, or `forwarder.api.forward_tls.ForwardTlsServer`."""
+
+    def acknowledge(self) -> None:
+        """What `next` gave last is safe: senders that asked for it get an acknowledgement."""
 
 
 class User(Section):

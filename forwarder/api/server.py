@@ -62,6 +62,9 @@ MESSAGES: Final = {
     "tls_on_plain": "TLS on a port without TLS, connection closed",
 }
 
+_LOGGED: Final = ("parser_error", "refused")
+"""Logged with more details where it happened."""
+
 
 class Receiver(Protocol):
     """What gives messages."""
@@ -137,8 +140,8 @@ class Reception:
             self._emitted()
 
     def _log(self, reason: str, count: int, sample: bytes) -> None:
-        if reason == "parser_error":
-            return  # logged with its exception where it was raised
+        if reason in _LOGGED:
+            return
         self._plugin.log_repeated(MESSAGES.get(reason, reason), count=count, data=_shown(sample))
 
     def _emit(self, batch: EventBatch) -> bool:

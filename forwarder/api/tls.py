@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import socket
 import ssl
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final, Protocol
 
-from forwarder._native import FedConnection, Intake, StreamFeeder, network_contains
+from forwarder._native import Intake, network_contains
 from forwarder.api.errors import ConfigError
 from forwarder.api.plugin import Input, Plugin
 from forwarder.api.shared_sections import Transport
@@ -102,12 +103,40 @@ class Certificates:
         return self._context
 
 
-class _Connection:
-    __slots__ = ("deadline", "fed", "socket")
+class Feeder(Protocol):
+    """What takes the bytes that were read: the native `StreamFeeder` and `ForwardFeeder`."""
 
-    def __init__(self, sock: ssl.SSLSocket, fed: FedConnection) -> None:
+    def connect(self, address: str) -> Any:
+        """A new connection from an IP address."""
+
+    def feed(self, connection: Any, data: bytes) -> bool:
+        """Takes what was read. False: nothing more must be read."""
+
+    def finish(self, connection: Any) -> None:
+        """The connection's end."""
+
+    def notice(self, what: str, sample: bytes) -> None:
+        """Books "denied", "tls_error" or "connection_limit" for the log."""
+
+    @property
+    def count(self) -> int:
+        """Events and failures gathered so far."""
+
+    def take(self) -> Intake | None:
+        """What was gathered since the last call."""
+
+
+class Connection:
+    """One connection."""
+
+    __slots__ = ("deadline", "ended", "fed", "out", "peer", "socket")
+
+    def __init__(self, sock: ssl.SSLSocket, fed: Any, peer: str) -> None:
         self.socket = sock
         self.fed = fed
+        self.peer = peer
+        self.out = b""
+        self.ended = False
         self.deadline: float | None = time.monotonic() + HANDSHAKE_SECONDS  # None: handshake done
 
 
@@ -123,7 +152,7 @@ class TlsServer:
     def __init__(
         self,
         plugin: Input,
-        feeder: StreamFeeder,
+        feeder: Feeder,
         transport: Transport,
         bind: str,
         port: int,
@@ -132,21 +161,24 @@ class TlsServer:
         allow: Sequence[str] | None = None,
         max_connections: int = 1024,
         reuse_port: bool = False,
+        linger_timeout: int | None = None,
+        backlog: int = 1024,
     ) -> None:
         self._feeder = feeder
         self._certificates = Certificates(plugin, transport)
-        self._linger = transport.linger_timeout
+        self._linger = transport.linger_timeout if linger_timeout is None else linger_timeout
         self._keepalive = keepalive
         self._allow = allow
         self._max_connections = max_connections
-        self._listener = _listen(bind, port, transport.receive_buffer_size, reuse_port)
+        self._listener = _listen(bind, port, transport.receive_buffer_size, reuse_port, backlog)
         self._selector = selectors.DefaultSelector()
         self._waker, self._wake = socket.socketpair()
         self._wake.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._wake, selectors.EVENT_READ)
-        self._connections: set[_Connection] = set()
-        self._unread: set[_Connection] = set()
+        self._connections: set[Connection] = set()
+        self._unread: set[Connection] = set()
+        self._look_again = 0.0
         self._paused = False
         self._news = False  # something for the log, which does not wait for events
         self._stopping = False
@@ -173,7 +205,12 @@ class TlsServer:
             return None
         if self._stopping:
             self._drain()
-            return self._feeder.take()
+            self._shut()
+        else:
+            self._gather(max_wait_ms)
+        return self._feeder.take()
+
+    def _gather(self, max_wait_ms: int) -> None:
         until = time.monotonic() + max_wait_ms / 1000
         gathered = self._news = False
         while not self._stopping:
@@ -186,7 +223,6 @@ class TlsServer:
                 until = time.monotonic() + LINGER_SECONDS
                 if count < BUSY and not self._unread:
                     time.sleep(LINGER_SECONDS)
-        return self._feeder.take()
 
     def _round(self, wait_seconds: float) -> None:
         # handshakes that hang are looked at once in `wait_seconds`, at most a second
@@ -195,13 +231,15 @@ class TlsServer:
         for key, _ in ready:
             if key.fileobj is self._listener:
                 self._accept()
-            elif isinstance(key.data, _Connection):
+            elif isinstance(key.data, Connection):
                 unread.add(key.data)
         for connection in unread:
             self._serve(connection)
         now = time.monotonic()
-        for connection in [each for each in self._connections if each.deadline and each.deadline < now]:
-            self._fail(connection, "handshake took too long")
+        if now >= self._look_again:
+            self._look_again = now + min(1.0, HANDSHAKE_SECONDS)
+            for connection in [each for each in self._connections if each.deadline and each.deadline < now]:
+                self._fail(connection, "handshake took too long")
         if self._paused and len(self._connections) < self._max_connections:
             self._paused = False
             self._selector.register(self._listener, selectors.EVENT_READ)
@@ -224,12 +262,12 @@ class TlsServer:
                 plain.close()
                 continue
             try:
-                self._admit(plain, host)
+                self._admit(plain, host, int(address[1]))
             except OSError as error:
                 self._notice("tls_error", f"{host}: {error}")
                 plain.close()
 
-    def _admit(self, plain: socket.socket, host: str) -> None:
+    def _admit(self, plain: socket.socket, host: str, port: int) -> None:
         plain.setblocking(False)
         linger = self._linger.to_bytes(4, "little")
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0" + linger)
@@ -238,9 +276,27 @@ class TlsServer:
         wrapped = self._certificates.context().wrap_socket(
             plain, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
         )
-        connection = _Connection(wrapped, self._feeder.connect(host))
+        peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        connection = Connection(wrapped, self._open(host, port), peer)
         self._connections.add(connection)
         self._selector.register(wrapped, selectors.EVENT_READ, connection)
+
+    def _open(self, host: str, port: int) -> Any:
+        """The feeder's side of a new connection."""
+        return self._feeder.connect(host)
+
+    def _established(self, connection: Connection) -> None:
+        """The TLS handshake is over."""
+
+    def _end_of_stream(self, connection: Connection) -> None:
+        """The peer sends no more."""
+        self._close(connection)
+
+    def _fed(self, connection: Connection, *, more: bool) -> bool:
+        """Something was fed; with `more` the feeder takes more. False: nothing more is read."""
+        if not more:
+            self._close(connection)
+        return more
 
     def _notice(self, what: str, sample: str) -> None:
         self._feeder.notice(what, sample.encode())
@@ -251,7 +307,7 @@ class TlsServer:
         self._selector.unregister(self._listener)
         self._paused = True
 
-    def _serve(self, connection: _Connection, reads: int = READS) -> bool:
+    def _serve(self, connection: Connection, reads: int = READS) -> bool:
         """Goes on with a connection; whether there may be more to read at once."""
         sock = connection.socket
         try:
@@ -259,10 +315,13 @@ class TlsServer:
                 sock.do_handshake()
                 connection.deadline = None
                 self._selector.modify(sock, selectors.EVENT_READ, connection)
+                self._established(connection)
             for _ in range(reads):
                 data = sock.recv(READ_BYTES)
-                if not data or not self._feeder.feed(connection.fed, data):
-                    self._close(connection)
+                if not data:
+                    self._end_of_stream(connection)
+                    return False
+                if not self._fed(connection, more=self._feeder.feed(connection.fed, data)):
                     return False
         except ssl.SSLWantReadError:
             return False
@@ -279,23 +338,20 @@ class TlsServer:
         self._unread.add(connection)
         return True
 
-    def _fail(self, connection: _Connection, why: str) -> None:
-        try:
-            peer = str(connection.socket.getpeername()[0])
-        except OSError:
-            peer = "?"
-        self._notice("tls_error", f"{peer}: {why}")
+    def _fail(self, connection: Connection, why: str) -> None:
+        self._notice("tls_error", f"{connection.peer}: {why}")
         self._close(connection)
 
-    def _close(self, connection: _Connection) -> None:
+    def _close(self, connection: Connection) -> None:
         self._connections.discard(connection)
         self._unread.discard(connection)
-        self._selector.unregister(connection.socket)
+        with contextlib.suppress(KeyError):  # a server may have stopped watching it before
+            self._selector.unregister(connection.socket)
         self._feeder.finish(connection.fed)
         connection.socket.close()
 
     def _drain(self) -> None:
-        """Reads what was received, for at most a second, and closes everything."""
+        """Reads what was received, for at most a second, and closes the connections."""
         deadline = time.monotonic() + 1.0
         for connection in list(self._connections):
             while connection.deadline is None and self._serve(connection):
@@ -303,6 +359,9 @@ class TlsServer:
                     break
             if connection in self._connections:
                 self._close(connection)
+
+    def _shut(self) -> None:
+        """Nothing is open any more."""
         self._listener.close()
         self._selector.close()
         self._wake.close()
@@ -310,7 +369,9 @@ class TlsServer:
         self._finished = True
 
 
-def _listen(bind: str, port: int, receive_buffer_size: int | None, reuse_port: bool) -> socket.socket:
+def _listen(
+    bind: str, port: int, receive_buffer_size: int | None, reuse_port: bool, backlog: int
+) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     try:
@@ -320,7 +381,7 @@ def _listen(bind: str, port: int, receive_buffer_size: int | None, reuse_port: b
         if receive_buffer_size is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_size)
         listener.bind(address)
-        listener.listen(1024)
+        listener.listen(backlog)
         listener.setblocking(False)
     except OSError:
         listener.close()

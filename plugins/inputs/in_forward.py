@@ -28,7 +28,7 @@ from forwarder.api import (
     size,
     string,
 )
-from forwarder.api.forward_input import ForwardSecurity, Gate, Heartbeats
+from forwarder.api.forward_input import ForwardReceiver, ForwardSecurity, Gate, Heartbeats
 from forwarder.api.server import Reception, check_certificate, max_connections
 from forwarder.api.shared_sections import Transport
 
@@ -91,7 +91,6 @@ class ForwardInput(Input):
             )
         if self.transport.protocol == "tls":
             check_certificate(self.transport)
-            raise ConfigError("TLS is not available here yet", param="protocol")
         gate = None
         if self.security is not None:
             gate = Gate(self, self.security, keepalive=not self.deny_keepalive)
@@ -119,25 +118,33 @@ class ForwardInput(Input):
         self._reception.stop()
         self._heartbeats.stop()
 
-    def _listen(self) -> tuple[ForwardServer, Heartbeats]:
+    def _listen(self) -> tuple[ForwardReceiver, Heartbeats]:
         """TCP and UDP on one port, which with `port 0` has to be free for both."""
         for attempt in range(_PORT_ATTEMPTS):
             receiver = self._receiver()
             try:
                 return receiver, Heartbeats(self.bind, receiver.port)
             except OSError:
+                receiver.stop()
+                receiver.next(0)  # closes it
                 if self.port != 0 or attempt == _PORT_ATTEMPTS - 1:
                     raise
         raise AssertionError("the loop above returns or raises")
 
-    def _receiver(self) -> ForwardServer:
+    def _receiver(self) -> ForwardReceiver:
         linger = self.transport.linger_timeout if self.linger_timeout is None else self.linger_timeout
+        backlog = 1024 if self.backlog is None else self.backlog
+        if self.transport.protocol == "tls":
+            from forwarder.api.forward_tls import ForwardTlsServer  # noqa: PLC0415 - as in server.py
+
+            return ForwardTlsServer(
+                self, self._rules, self.transport, self.bind, self.port,
+                backlog=backlog, linger_timeout=linger, keepalive=self.send_keepalive_packet,
+                deny_keepalive=self.deny_keepalive, max_connections=max_connections(),
+            )  # fmt: skip
         return ForwardServer(
             self._rules, self.bind, self.port,
-            backlog=1024 if self.backlog is None else self.backlog,
-            receive_buffer_size=self.transport.receive_buffer_size,
-            linger_timeout=linger,
-            keepalive=self.send_keepalive_packet,
-            deny_keepalive=self.deny_keepalive,
+            backlog=backlog, receive_buffer_size=self.transport.receive_buffer_size, linger_timeout=linger,
+            keepalive=self.send_keepalive_packet, deny_keepalive=self.deny_keepalive,
             max_connections=max_connections(),
         )  # fmt: skip

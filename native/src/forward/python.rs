@@ -14,7 +14,7 @@ use pyo3::types::PyBytes;
 
 use super::decoder::{Decoder, Scene, Shared};
 use super::message::{Peer, Rules};
-use super::server::{Gate, Options, Place, Secret, Server, source_fields};
+use super::server::{Gate, MAX_PENDING, Options, Place, Secret, Server, TOO_MUCH, source_fields};
 use super::sink::{Ack, Sink};
 use crate::intake::{Intake, lock, os_error};
 use crate::python::{python_to_value, value_to_python};
@@ -228,11 +228,21 @@ pub struct FedForward {
 #[derive(Default)]
 struct Fed {
     sink: Sink,
+    held: usize,
     given: Vec<Ack>,
     /// Per connection: what is to be sent, and how many acknowledgements are owed.
     out: HashMap<u64, (Vec<u8>, usize)>,
     names: HostNames,
     last: u64,
+}
+
+#[pymethods]
+impl FedForward {
+    /// What tells it from the feeder's other connections.
+    #[getter]
+    fn token(&self) -> u64 {
+        self.token
+    }
 }
 
 /// For connections that Python reads (TLS).
@@ -285,15 +295,17 @@ impl ForwardFeeder {
             let mut answer = None;
             let name = peer.name.clone();
             let mut fed = lock(&self.fed);
-            let before = fed.sink.acks();
+            let (before, held) = (fed.sink.acks(), decoder.held());
             let outcome = {
-                let mut judge = |message: &[u8], _: &mut Sink| {
-                    let verdict = match (&self.gate, &secret) {
+                let mut judge = |message: &[u8], sink: &mut Sink| {
+                    let (good, bytes) = match (&self.gate, &secret) {
                         (Some(gate), Some(secret)) => gate.judge(&**secret, &name, message),
                         _ => (true, Vec::new()),
                     };
-                    let good = verdict.0;
-                    answer = Some(verdict.1);
+                    if !good {
+                        sink.fail("refused", name.as_bytes());
+                    }
+                    answer = Some(bytes);
                     good
                 };
                 let mut scene = Scene {
@@ -306,6 +318,12 @@ impl ForwardFeeder {
                 decoder.feed(data, peer, &mut scene)
             };
             let owed = fed.sink.acks() - before;
+            let now_held = decoder.held();
+            fed.held = (fed.held + now_held).saturating_sub(held);
+            let full = fed.held > MAX_PENDING && now_held > held;
+            if full {
+                fed.sink.fail("unterminated", &peer.sample(b"", TOO_MUCH));
+            }
             if let Some(out) = fed.out.get_mut(&connection.token) {
                 out.1 += owed;
                 out.0.extend(answer.iter().flatten());
@@ -313,7 +331,7 @@ impl ForwardFeeder {
             if answer.is_some() {
                 *secret = None;
             }
-            outcome.is_ok()
+            outcome.is_ok() && !full
         })
     }
 
@@ -328,11 +346,6 @@ impl ForwardFeeder {
         lock(&self.fed).out.get(&connection.token).map_or(0, |out| out.1)
     }
 
-    /// Bytes of an unfinished message.
-    fn held(&self, connection: &FedForward) -> usize {
-        lock(&connection.state).0.held()
-    }
-
     /// Whether the handshake has been passed, or there is none.
     fn established(&self, connection: &FedForward) -> bool {
         lock(&connection.state).2.is_none()
@@ -342,20 +355,26 @@ impl ForwardFeeder {
     fn finish(&self, connection: &FedForward) {
         let state = lock(&connection.state);
         let mut fed = lock(&self.fed);
+        fed.held = fed.held.saturating_sub(state.0.held());
         if state.0.unfinished() {
             fed.sink.fail("unterminated", &state.1.sample(b"", b"connection closed"));
         }
         fed.out.remove(&connection.token);
     }
 
-    /// Books something for the log that is no lost event.
+    /// Books something for the log; "tls_error" is counted as a failure too.
     fn notice(&self, what: &str, sample: &[u8]) -> PyResult<()> {
         let known = ["denied", "tls_error", "connection_limit", "handshake_timeout"];
         let what = known
             .iter()
             .find(|name| **name == what)
             .ok_or_else(|| PyValueError::new_err(format!("{what:?} is none of {known:?}")))?;
-        lock(&self.fed).sink.notice(what, sample);
+        let sink = &mut lock(&self.fed).sink;
+        if *what == "tls_error" {
+            sink.fail(what, sample)
+        } else {
+            sink.notice(what, sample)
+        }
         Ok(())
     }
 
@@ -365,11 +384,18 @@ impl ForwardFeeder {
         lock(&self.fed).sink.count()
     }
 
-    /// What was gathered since the last call; None: nothing.
+    /// Whether somebody waits for an acknowledgement, or a batch is full: nothing more need be gathered.
+    #[getter]
+    fn urgent(&self) -> bool {
+        let fed = lock(&self.fed);
+        fed.sink.owes() || fed.sink.sealed()
+    }
+
+    /// A batch of what was gathered; None: nothing.
     fn take(&self, py: Python<'_>) -> PyResult<Option<Intake>> {
         let portion = {
             let mut fed = lock(&self.fed);
-            settle(&mut fed, false);
+            let _ = settle(&mut fed, false);
             let portion = fed.sink.take();
             portion.map(|mut portion| {
                 fed.given = std::mem::take(&mut portion.acks);
@@ -379,19 +405,24 @@ impl ForwardFeeder {
         portion.map(|portion| Intake::new(py, portion.taken, 0)).transpose()
     }
 
-    /// What `take` gave last is safe: the acknowledgements are `outgoing`.
-    fn acknowledge(&self) {
-        settle(&mut lock(&self.fed), true);
+    /// What `take` gave last is safe: the acknowledgements are `outgoing` at the connections with these tokens.
+    fn acknowledge(&self) -> Vec<u64> {
+        settle(&mut lock(&self.fed), true)
     }
 }
 
-fn settle(fed: &mut Fed, safe: bool) {
+fn settle(fed: &mut Fed, safe: bool) -> Vec<u64> {
+    let mut answered = Vec::new();
     for ack in std::mem::take(&mut fed.given) {
         if let Some(out) = fed.out.get_mut(&ack.token) {
             out.1 -= 1;
             if safe {
                 out.0.extend_from_slice(&ack.bytes);
+                if answered.last() != Some(&ack.token) {
+                    answered.push(ack.token);
+                }
             }
         }
     }
+    answered
 }

@@ -36,7 +36,9 @@ const GATHER: f64 = 400.0;
 /// Below so many events a second, waiting for more brings none.
 const TRICKLE: f64 = 100.0;
 /// Unfinished messages of all connections together, in bytes.
-const MAX_PENDING: usize = 512 << 20;
+pub const MAX_PENDING: usize = 512 << 20;
+/// What is logged when it is more.
+pub const TOO_MUCH: &[u8] = b"too much of unfinished messages, connection closed";
 /// A peer that has not read so many bytes of acknowledgements is not read from.
 const MAX_OWED: usize = 256 << 10;
 /// Longest time from the connection to a passed handshake.
@@ -482,14 +484,17 @@ impl Server {
             let outcome = {
                 let name = peer.name.clone();
                 let gate = self.options.gate.as_ref();
-                let mut judge = |message: &[u8], _: &mut Sink| {
-                    let verdict = match (gate, &secret) {
+                let mut judge = |message: &[u8], sink: &mut Sink| {
+                    let (good, answer) = match (gate, &secret) {
                         (Some(gate), Some((secret, _))) => gate.judge(&**secret, &name, message),
                         _ => (true, Vec::new()),
                     };
-                    out.extend_from_slice(&verdict.1);
-                    passed = Some(verdict.0);
-                    verdict.0
+                    if !good {
+                        sink.fail("refused", name.as_bytes());
+                    }
+                    out.extend_from_slice(&answer);
+                    passed = Some(good);
+                    good
                 };
                 let gated = secret.is_some();
                 let mut scene = Scene {
@@ -516,7 +521,7 @@ impl Server {
         self.held = (self.held + held).saturating_sub(before);
         connection.owed += self.sink.acks() - acks;
         if self.held > MAX_PENDING && held > before {
-            let sample = connection.peer.sample(b"", b"too much of unfinished messages");
+            let sample = connection.peer.sample(b"", TOO_MUCH);
             self.sink.fail("unterminated", &sample);
             end = true;
         }
