@@ -1,0 +1,239 @@
+"""One chunk's way into the cluster: requests, and what becomes of every document in them."""
+
+from __future__ import annotations
+
+import random
+import time
+import zlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote
+
+from forwarder._native import Bulk, BulkRequests, parse_bulk_response
+from forwarder.api import BufferOverflow, ConfigError, EventBatch, EventStream, PartialWrite
+from forwarder.plugins.outputs.elasticsearch.cluster import (
+    RefusedError,
+    Response,
+    UnreachableError,
+    error_of,
+    explain,
+)
+
+if TYPE_CHECKING:
+    from forwarder.api import Chunk, Output
+    from forwarder.plugins.outputs.elasticsearch.cluster import Cluster
+
+WAITS: Final = (0.25, 0.5, 1.0, 2.0)
+"""Seconds before documents that the cluster had no room for are sent again, before the buffer takes over."""
+_JITTER: Final = 0.25
+# All that we look at in an answer; a server that does not know the parameter sends everything.
+_QUERY: Final = "?filter_path=errors,items.*.status,items.*.error"
+_GZIP: Final = 31  # zlib's window with a gzip header
+_WHOLE_REQUEST: Final = "action_request_validation_exception"
+"""A request that is refused as a whole for one of its documents."""
+_ALWAYS_LATER: Final = frozenset({"cluster_block_exception"})
+"""Errors that pass, whatever their status: a full disk makes indices read-only for a while."""
+
+
+class Rules(NamedTuple):
+    """What holds for every chunk."""
+
+    updates: bool
+    """A conflict passes: somebody else changed the document."""
+    keeps_ids: bool
+    """`deterministic_id`: a document that is there already is ours."""
+    hopeless: frozenset[str]
+    """`unrecoverable_error_types`"""
+    compression: int | None
+    """Level of gzip; None: bodies are sent as they are."""
+    silent: frozenset[str]
+    """Reasons of the encoder that are counted without going to `@ERROR`."""
+    time_error_tag: str
+
+    def headers(self) -> Mapping[str, str]:
+        """Of every bulk request."""
+        headers = {"content-type": "application/x-ndjson", "accept": "application/json"}
+        if self.compression is not None:
+            headers["content-encoding"] = "gzip"
+        return headers
+
+
+class Delivery:
+    """Sends one chunk. What the cluster rejects for good goes to `@ERROR`; `run` raises for what is left."""
+
+    def __init__(self, output: Output, rules: Rules, cluster: Cluster, chunk: Chunk) -> None:
+        self._output = output
+        self._rules = rules
+        self._cluster = cluster
+        self._chunk = chunk
+        self._headers = rules.headers()
+        self._left: list[Bulk] = []
+        self._why = ""
+        self._unknown = False
+        self._explained = 0
+
+    def run(self, requests: BulkRequests) -> None:
+        """Sends the chunk's requests one after the other; after a failure the others wait too.
+
+        Raises:
+            PartialWrite: some documents are dealt with, the others are to be tried again.
+            RefusedError, UnreachableError: all are to be tried again.
+        """
+        self._refuse(requests)
+        for bulk in requests.bulks:
+            self._send(bulk)
+        if self._why:
+            raise self._failure()
+
+    @property
+    def changes_ids(self) -> bool:
+        """Whether what is left must get other ids: among documents that are equal, those that were taken
+        have the ids that what is left would get, now that it is counted without them."""
+        return self._rules.keeps_ids and not self._unknown
+
+    def _failure(self) -> Exception:
+        count = sum(len(bulk) for bulk in self._left)
+        if count == self._chunk.count:
+            return RefusedError(self._why)
+        if self._rules.keeps_ids and self._unknown and not self._explained:
+            return RefusedError(self._why)  # the ids stay as they are only if the chunk does
+        rest = b"".join(bytes(bulk.entries(range(len(bulk)))) for bulk in self._left)
+        return PartialWrite(self._why, rest, count)
+
+    def _send(self, bulk: Bulk) -> None:
+        """Sends a request until it is dealt with; what is not goes to `_left`."""
+        if self._why:
+            self._left.append(bulk)
+            return
+        for wait in (*WAITS, None):
+            try:
+                response = self._post(bulk)
+            except UnreachableError as error:
+                self._fail(bulk, str(error), unknown=True)
+                return
+            if response.status == 200:
+                try:
+                    again, why = self._settle(bulk, response)
+                except ValueError as error:
+                    self._fail(bulk, f"{response.node}: {error}", unknown=True)
+                    return
+                if again is None:
+                    return
+                bulk = again
+            elif response.status == 413 or (
+                response.status == 400 and error_of(response.body)[0] == _WHOLE_REQUEST
+            ):
+                self._split(bulk, response)
+                return
+            else:
+                why = explain(response, "_bulk")
+                if response.status != 429:
+                    self._fail(bulk, why, unknown=response.status >= 500)
+                    return
+            if wait is None:
+                self._fail(bulk, why, unknown=False)
+                return
+            jitter = 1 + _JITTER * (2 * random.random() - 1)
+            time.sleep(max(wait * jitter, response.retry_after))
+
+    def _post(self, bulk: Bulk) -> Response:
+        body: bytes | memoryview = memoryview(bulk)
+        if self._rules.compression is not None:
+            packer = zlib.compressobj(self._rules.compression, zlib.DEFLATED, _GZIP)
+            body = packer.compress(body) + packer.flush()
+        path = "/_bulk" if bulk.index is None else f"/{quote(bulk.index, safe='')}/_bulk"
+        return self._cluster.request("POST", path + _QUERY, body, self._headers)
+
+    def _settle(self, bulk: Bulk, response: Response) -> tuple[Bulk | None, str]:
+        """Reads the answer. Gives what is to be sent again, and why. Raises ValueError: it is no answer."""
+        outcome = parse_bulk_response(response.body, len(bulk))
+        if outcome.duplicates:
+            self._duplicates(outcome.duplicates)
+        later: list[int] = []
+        why = ""
+        for status, kind, reason, field, indices in outcome.failures:
+            if self._passes(status, kind):
+                later.extend(indices)
+                why = (
+                    f"{response.node} has no room for {len(later)} of {len(bulk)} documents: {status} {kind}"
+                )
+                self._output.log_repeated(
+                    f"documents are tried again: {status} {kind}", count=len(indices), error=reason
+                )
+            else:
+                self._reject(bulk.entries(indices), status, kind, reason, field)
+        if not later:
+            return None, ""
+        return bulk.only(sorted(later)), why
+
+    def _passes(self, status: int, kind: str) -> bool:
+        """Whether the same document may be taken later."""
+        if kind in self._rules.hopeless:
+            return False
+        if status == 409:
+            return self._rules.updates
+        return status == 429 or status >= 500 or kind in _ALWAYS_LATER
+
+    def _split(self, bulk: Bulk, response: Response) -> None:
+        """A request that is too large, or refused for one document in it: sends its halves."""
+        count = len(bulk)
+        kind, reason = error_of(response.body)
+        if response.status == 413:
+            self._cluster.limit_bytes = max(1, bulk.nbytes // 2)
+            kind = kind or "request_too_large"
+            self._output.log_repeated(
+                "a request was too large for the server, which gets smaller ones from now on",
+                bytes=bulk.nbytes, error=explain(response, "_bulk"),
+            )  # fmt: skip
+        if count == 1:
+            self._reject(bulk.entries([0]), response.status, kind, reason, None)
+            return
+        self._send(bulk.only(range(count // 2)))
+        self._send(bulk.only(range(count // 2, count)))
+
+    def _fail(self, bulk: Bulk, why: str, *, unknown: bool) -> None:
+        self._left.append(bulk)
+        self._why, self._unknown = why, unknown
+
+    # ------------------------------------------------------------ documents that are not taken
+
+    def _refuse(self, requests: BulkRequests) -> None:
+        """Books the events that cannot be sent."""
+        for reason, stream in requests.refused:
+            if reason in self._rules.silent:
+                self._drop(len(stream), reason)
+            else:
+                self._explain(stream, reason, "the event cannot be sent")
+        sent = sum(len(bulk) for bulk in requests.bulks)
+        self._drop(self._chunk.count - sent - self._explained, "unreadable")
+        errors = requests.time_errors
+        if errors:
+            self._output.log_repeated("time_key holds no time: the event's time is used", count=len(errors))
+            try:
+                batch = EventBatch([(self._rules.time_error_tag, errors)])
+                self._output.context.emit_to_label("@ERROR", batch)
+            except (ConfigError, BufferOverflow):
+                pass  # there is nobody who wants to know, or has room; the events themselves go on
+
+    def _reject(self, stream: EventStream, status: int, kind: str, reason: str, field: str | None) -> None:
+        kind = kind or f"status_{status}"
+        about = f"documents are rejected: {status} {kind}" + (f" (field {field})" if field else "")
+        self._output.log_repeated(about, count=len(stream), error=reason)
+        self._explain(stream, kind, f"{status} {kind}: {reason}")
+
+    def _explain(self, stream: EventStream, reason: str, detail: str) -> None:
+        self._explained += len(stream)
+        batch = EventBatch([(self._chunk.key.tag or "", stream)])
+        self._output.context.emit_error(batch, reason, detail)
+
+    def _duplicates(self, count: int) -> None:
+        if self._rules.keeps_ids:
+            self._output.log_repeated("documents were there already", count=count, level="info")
+        else:
+            self._drop(count, "duplicate")
+
+    def _drop(self, count: int, reason: str) -> None:
+        if count > 0:
+            self._explained += count
+            self._output.context.drop(count, reason)
+            self._output.log_repeated(f"events are dropped: {reason}", count=count)
