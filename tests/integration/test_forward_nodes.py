@@ -296,9 +296,11 @@ def test_cat_into_a_chain_of_three(receivers: Callable[..., Receiver], tmp_path:
 
 @pytest.fixture
 def namespace(tools: Any) -> Iterator[str]:
-    """A network namespace `NAME` with the address 10.213.47.2, joined to 10.213.47.1 here."""
+    """NAME/DEVICE/NET of a network namespace with the address NET.2, joined to NET.1 here."""
     ip = tools.need("ip")
-    name, here, there = f"fwd{os.getpid()}", f"fa{os.getpid()}", f"fb{os.getpid()}"
+    number = os.getpid()
+    name, here, there = f"fwd{number}", f"fa{number}", f"fb{number}"
+    net = f"10.{200 + number % 50}.{number // 50 % 250}"  # several tests may run at the same time
 
     def call(*arguments: str) -> None:
         subprocess.run([ip, *arguments], check=True, capture_output=True, text=True)
@@ -311,11 +313,11 @@ def namespace(tools: Any) -> Iterator[str]:
         tools.unavailable(f"a network namespace ({error.stderr.strip()})")
     try:
         call("link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
-        call("addr", "add", "10.213.47.1/24", "dev", here)
+        call("addr", "add", f"{net}.1/24", "dev", here)
         call("link", "set", here, "up")
-        call("-n", name, "addr", "add", "10.213.47.2/24", "dev", there)
+        call("-n", name, "addr", "add", f"{net}.2/24", "dev", there)
         call("-n", name, "link", "set", there, "up")
-        yield f"{name}/{there}"
+        yield f"{name}/{there}/{net}"
     finally:
         call("netns", "del", name)
 
@@ -324,8 +326,8 @@ def namespace(tools: Any) -> Iterator[str]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("acks", [True, False])
 def test_cut_off_and_healed(namespace: str, receivers: Callable[..., Receiver], acks: bool) -> None:
-    name, device = namespace.split("/")
-    a = receivers("a", host="10.213.47.2", namespace=name)
+    name, device, net = namespace.split("/")
+    a = receivers("a", host=f"{net}.2", namespace=name)
 
     def link(state: str) -> None:
         subprocess.run(["ip", "-n", name, "link", "set", device, state], check=True)
