@@ -122,6 +122,7 @@ _FILE = """<match syslog*.**>
     @type json
   </format>
   <buffer []>
+    @type memory
     flush_mode interval
     flush_interval 1s
   </buffer>

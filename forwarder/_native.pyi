@@ -213,6 +213,74 @@ class Inject:
         """Every record with the fields; those it has already are replaced where they stand."""
 
 @final
+class ChunkRecords:
+    """Where the records of one chunk are."""
+
+    def __new__(cls, id: bytes, created_ns: int, meta: bytes) -> ChunkRecords:
+        """`id`: 16 bytes; `created_ns`: since the epoch; `meta`: what every record repeats."""
+    @property
+    def id(self) -> bytes: ...
+    def __len__(self) -> int: ...
+    def segments(self) -> list[int]:
+        """The segments that hold the records."""
+
+@final
+class Segments:
+    """The segment files of one buffer."""
+
+    def __new__(cls, folder: str, segment_size: int, mode: int, durable: bool) -> Segments:
+        """Sizes in bytes; `mode` of the files; `durable`: `sync` will be called."""
+    def append(self, items: Sequence[tuple[ChunkRecords, bytes, int, int]]) -> None:
+        """Appends (chunk, data, events, codec), all or nothing. Releases the GIL. Raises OSError."""
+    def read(self, records: ChunkRecords, index: int) -> tuple[bytes, int, int] | None:
+        """(data, events, codec); None: the record is rotten. Raises IndexError, OSError."""
+    def place(self, records: ChunkRecords, index: int) -> tuple[str, int, int]:
+        """(path of the segment, offset, length). Raises IndexError."""
+    def discard(self, records: ChunkRecords, index: int) -> None:
+        """Takes one record out of a chunk. Raises IndexError."""
+    def remove(self, records: ChunkRecords) -> None:
+        """The chunk is done: segments in which nothing else lives are unlinked."""
+    def straggler(self) -> int | None:
+        """The segment to rewrite, where the segments take much more room than what lives in them."""
+    def rewrite(self, segment: int, chunks: Sequence[ChunkRecords]) -> bool:
+        """Copies the records of `chunks` to the end and unlinks the segment. False where it stays, because
+        others have records in it or one is rotten. Raises OSError."""
+    def sync(self) -> None:
+        """Writes what was appended to the disk. Releases the GIL. Raises OSError."""
+    @property
+    def written(self) -> int:
+        """Bytes appended so far."""
+    def usage(self) -> tuple[int, int, int]:
+        """(size of all segments, bytes of them that live, number of segments)."""
+    def recover(
+        self, gone: set[bytes], verify_bytes: int
+    ) -> tuple[
+        list[tuple[bytes, int, bytes, int, int, list[int], ChunkRecords]],
+        list[tuple[str, int, int, int | None, str, tuple[bytes, int] | None]],
+        list[tuple[int, bytes]],
+    ]:
+        """Reads what an earlier process left. `gone`: ids of chunks that are done. `verify_bytes`: up to this
+        size all data are verified, beyond it only those of the newest segment.
+
+        Returns:
+            Chunks (id, created_ns, meta, events, bytes, numbers of missing records, records); ranges that are
+            no use (file, offset, length, events or None, why, (chunk id, number of the record) or None);
+            (segment, id of a chunk of `gone` that has records in it).
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+    def numbers(self) -> list[int]:
+        """The numbers of all segments."""
+    def sweep(self) -> None:
+        """Unlinks the segments that hold nothing live (after `recover`)."""
+    def close(self) -> None:
+        """Closes all files. Nothing can be read or appended any more."""
+
+def intact_entries(data: bytes) -> tuple[int, int]:
+    """How many whole entries `data` starts with, and their size in bytes."""
+
+@final
 class Partitioner:
     """Chunk keys, compiled: splits a batch by tag, time slot and record fields."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -32,6 +33,31 @@ class Tools:
 def tools() -> Tools:
     """Programs that tests use."""
     return Tools()
+
+
+@pytest.fixture(autouse=True)
+def _backups_are_not_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks that tests give up do not pile up in /tmp/fluent."""
+    monkeypatch.setenv("FLUENT_BACKUP_DIR", str(tmp_path / "fluent-backup"))
+
+
+@pytest.fixture
+def disk(tmp_path: Path, tools: Tools) -> Iterator[Callable[[int], Path]]:
+    """Small disks: a function from size in bytes to a folder on a file system of that size."""
+    mounted: list[Path] = []
+
+    def mount(size: int) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = [tools.need("mount"), "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            tools.unavailable("the right to mount a tmpfs")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run([tools.need("umount"), "-l", str(folder)], check=True)
 
 
 @dataclass(frozen=True, slots=True)

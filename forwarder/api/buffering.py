@@ -9,7 +9,15 @@ from typing import Any, Final, NamedTuple
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import Section, array, boolean, duration, enum, float_, integer, size, string
 
-_REFUSED_TYPES: Final = ("file", "file_single")
+FILE_TYPES: Final = ("file", "file_single")
+FILE_ONLY: Final = (
+    "path", "path_suffix", "file_permission", "dir_permission", "chunk_format", "calc_num_records", "fsync",
+    "fsync_interval",
+)  # fmt: skip
+"""Parameters that a memory buffer has no use for."""
+_MIB: Final = 1024 * 1024
+_MEMORY_LIMITS: Final = (8 * _MIB, 512 * _MIB)
+_FILE_LIMITS: Final = (256 * _MIB, 65536 * _MIB)
 _FIELD: Final = re.compile(r"[-_.@a-zA-Z0-9]+")
 
 
@@ -38,8 +46,26 @@ class BufferSection(Section):
     chunk_keys = array(
         "What the events of a chunk have in common: `tag`, `time`, record fields.", [], of="string"
     )
-    type = string("Where chunks are kept: `memory`.", "memory", alias="@type")
-    path = string("Where a file buffer keeps its chunks.", None)
+    type = string("Where chunks are kept: `memory`, `file`, `file_single`.", "memory", alias="@type")
+    path = string(
+        "Folder of a file buffer (or `PREFIX.*.SUFFIX`, as Fluentd names its chunks: then the folder is "
+        "PREFIX.store); not set: `buffer` below root_dir, worker and `@id`.", None,
+    )  # fmt: skip
+    path_suffix = string("End of the names of Fluentd's chunks that are taken over (`@type file`).", ".log")
+    file_permission = string("Mode of the files, octal; not set: that of <system>, 0644.", None)
+    dir_permission = string("Mode of the folders, octal; not set: that of <system>, 0755.", None)
+    chunk_format = enum(
+        "What Fluentd's chunks hold that are taken over (`@type file_single`), to count their events; auto: "
+        "what this output would write.", ("msgpack", "text", "auto"), "auto",
+    )  # fmt: skip
+    calc_num_records = boolean("Count the events of Fluentd's chunks (`@type file_single`).", True)
+    fsync = enum(
+        "When a file buffer has the disk confirm: never (the system writes when it likes: a power loss may "
+        "cost the last seconds, a crash of the process nothing), when a chunk is closed, every "
+        "fsync_interval, or before an event is acknowledged.",
+        ("never", "chunk", "interval", "append"), "never",
+    )  # fmt: skip
+    fsync_interval = duration("For `fsync interval`.", 1.0)
 
     timekey = duration("Length of a time slot, for the chunk key `time`.", None)
     timekey_wait = duration("How long after its end a time slot is flushed.", 600.0)
@@ -70,21 +96,20 @@ class BufferSection(Section):
         ("throw_exception", "block", "drop_oldest_chunk"),
         "throw_exception",
     )
-    chunk_limit_size = size("Largest chunk in bytes.", 8 * 1024 * 1024)
+    chunk_limit_size = size("Largest chunk in bytes; a file buffer's default is 256m.", _MEMORY_LIMITS[0])
     chunk_limit_records = integer("Largest chunk in events.", None)
     chunk_full_threshold = float_("Share of the limits from which a chunk counts as full.", 0.95)
-    total_limit_size = size("Largest sum of all chunks in bytes.", 512 * 1024 * 1024)
+    total_limit_size = size(
+        "Largest sum of all chunks in bytes; a file buffer's default is 64g.", _MEMORY_LIMITS[1]
+    )
     queue_limit_length = integer("Old form of total_limit_size, in chunks of chunk_limit_size.", None)
     queued_chunks_limit_size = integer(
         "While so many chunks are queued, none is queued for its age; not set: flush_thread_count.",
         None,
     )
     compress = enum("Compression of buffered data: `text` is none.", ("text", "gzip", "zstd"), "text")
-    decompression_size_limit = size("No effect: nothing is compressed in the buffer.", None)
-    disable_chunk_backup = boolean(
-        "Keep no copy of chunks that cannot be delivered; a memory buffer never keeps one.",
-        False,
-    )
+    decompression_size_limit = size("Largest content of a compressed block.", 256 * _MIB)
+    disable_chunk_backup = boolean("Keep no copy of chunks that an output refuses for good.", False)
 
     retry_type = enum(
         "How the waits between retries grow.", ("exponential_backoff", "periodic"), "exponential_backoff"
@@ -101,10 +126,19 @@ class BufferSection(Section):
     )
 
     def configure(self) -> None:
-        if self.type in _REFUSED_TYPES and "type" in self.given:
-            raise ConfigError("the file buffer is not available yet; use @type memory", param="@type")
-        if self.compress != "text":
-            raise ConfigError("compressed buffers are not available yet; use compress text", param="compress")
+        if self.type != "memory" and self.type not in FILE_TYPES:
+            raise ConfigError(
+                f"unknown buffer type {self.type!r}: expected memory, file or file_single", param="@type"
+            )
+        if self.type in FILE_TYPES:
+            # an output's own default stays
+            if (self.chunk_limit_size, "chunk_limit_size" in self.given) == (_MEMORY_LIMITS[0], False):
+                self.chunk_limit_size = _FILE_LIMITS[0]
+            if (self.total_limit_size, "total_limit_size" in self.given) == (_MEMORY_LIMITS[1], False):
+                self.total_limit_size = _FILE_LIMITS[1]
+        for name in ("file_permission", "dir_permission"):
+            if self.mode(name, 0) < 0:
+                raise ConfigError(f"{name}: expected an octal mode such as 0644", param=name)
         for name in ("flush_thread_count", "chunk_limit_size", "total_limit_size"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be greater than 0", param=name)
@@ -116,7 +150,19 @@ class BufferSection(Section):
             raise ConfigError(
                 "retry_secondary_threshold must be between 0 and 1", param="retry_secondary_threshold"
             )
-        self.keys()
+        keys = self.keys()
+        if self.type == "file_single":
+            if keys.fields and keys.tag:
+                raise ConfigError("file_single: chunk keys must be tag or one field", param="chunk_keys")
+            if len(keys.fields) > 1:
+                raise ConfigError("file_single: 2 or more chunk keys is not allowed", param="chunk_keys")
+
+    def mode(self, name: str, default: int) -> int:
+        """`file_permission` or `dir_permission` as a number, -1 where it is none; `default` where not set."""
+        text: str | None = getattr(self, name)
+        if text is None:
+            return default
+        return int(text, 8) if text and all(digit in "01234567" for digit in text) else -1
 
     def keys(self) -> ChunkKeys:
         """The chunk keys, taken apart. Raises ConfigError."""

@@ -260,6 +260,11 @@ class Output(Plugin):
             )
             cls.buffer.__set_name__(cls, "buffer")
 
+    def default_buffer_path(self) -> str | None:
+        """Where a file buffer lies that has neither a `path` nor an `@id` below a `root_dir`; None: nowhere,
+        which is an error. Called after `configure`."""
+        return None
+
     def process(self, tag: str, stream: EventStream) -> None:
         """Delivers at once; raises where it cannot."""
         raise NotImplementedError

@@ -1,14 +1,12 @@
-"""A chunk in memory."""
+"""Chunks: what all kinds have in common, and those in memory."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from forwarder._native import EventStream
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class Key(NamedTuple):
@@ -19,44 +17,47 @@ class Key(NamedTuple):
     variables: tuple[tuple[str, str | None], ...]
 
 
-class MemoryChunk:
-    """Formatted blocks, kept as they came (`forwarder.api.Chunk`)."""
+class BufferChunk:
+    """A chunk of any buffer (`forwarder.api.Chunk`)."""
 
-    __slots__ = ("_blocks", "born", "count", "created_at", "id", "key", "number", "size_bytes", "state")
+    __slots__ = ("_rest", "born", "count", "created_at", "id", "key", "number", "size_bytes", "state")
 
-    def __init__(self, key: Key, created_at: float, born: float, number: int) -> None:
-        self.id = os.urandom(16)
+    def __init__(
+        self, key: Key, created_at: float, born: float, number: int, chunk_id: bytes | None = None
+    ) -> None:
+        self.id = chunk_id or os.urandom(16)
         self.number = number
         """Unique within the buffer."""
         self.key = key
         self.count = 0
         self.size_bytes = 0
+        """As the buffer keeps it: compressed, where it compresses."""
         self.created_at = created_at
         self.born = born
         """As `created_at`, on the clock that only goes forward."""
-        self.state = "staged"
-        """"staged" -> "queued" -> "flying" -> back to "queued", or "gone"."""
-        self._blocks: list[bytes] = []
+        self.state = "new"
+        """"new" -> "staged" -> "queued" -> "flying" -> back to "queued", or "gone"."""
 
-    def append(self, block: bytes, count: int) -> None:
-        """Adds a block; the caller holds the buffer's lock."""
-        self._blocks.append(block)
-        self.count += count
-        self.size_bytes += len(block)
+        self._rest: bytes | None = None
 
-    def replace(self, block: bytes, count: int) -> None:
-        """Puts `block` in place of the content; the caller holds the buffer's lock."""
-        self._blocks = [block]
-        self.count = count
-        self.size_bytes = len(block)
+    def content(self) -> Sequence[bytes]:
+        """What was appended, as `blocks` gives it. For kinds of chunks."""
+        raise NotImplementedError
 
     def blocks(self) -> Sequence[bytes]:
-        """The content as it was appended."""
-        return self._blocks
+        """The content as it was appended, or what is left of it."""
+        return self.content() if self._rest is None else [self._rest]
+
+    def replace(self, rest: bytes, count: int) -> None:
+        """Puts `rest` in place of the content, in memory: what a crash undoes comes twice. The caller holds
+        the buffer's lock."""
+        self._rest = rest
+        self.count = count
+        self.size_bytes = len(rest)
 
     def read(self) -> bytes:
         """The content as one piece."""
-        return b"".join(self._blocks)
+        return b"".join(self.blocks())
 
     def stream(self) -> EventStream:
         """The events, for an output that does not format."""
@@ -64,3 +65,30 @@ class MemoryChunk:
 
     def __repr__(self) -> str:
         return f"<chunk {self.id.hex()}: {self.state}, {self.count} events, {self.size_bytes} bytes>"
+
+
+class MemoryChunk(BufferChunk):
+    """Formatted blocks, kept as they came, or compressed."""
+
+    __slots__ = ("_blocks", "_unpack")
+
+    def __init__(
+        self, key: Key, created_at: float, born: float, number: int,
+        unpack: Callable[[bytes], bytes] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(key, created_at, born, number)
+        self._blocks: list[bytes] = []
+        self._unpack = unpack
+
+    def append(self, block: bytes) -> None:
+        """Adds a block; the caller holds the buffer's lock."""
+        self._blocks.append(block)
+
+    def replace(self, rest: bytes, count: int) -> None:
+        """Puts `rest` in place of the content."""
+        super().replace(rest, count)
+        self._blocks.clear()
+
+    def content(self) -> Sequence[bytes]:
+        """What was appended."""
+        return self._blocks if self._unpack is None else [self._unpack(block) for block in self._blocks]

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final, cast
 
 from forwarder.api.errors import ConfigError
 from forwarder.api.plugin import Filter, Output, Plugin
+from forwarder.buffer.compression import codec
 from forwarder.config.bind import bind
 from forwarder.config.diagnostics import Diagnostics
 from forwarder.config.render import masked
 from forwarder.config.structure import PluginSpec, Structure, read_structure
+from forwarder.core.buffers import Buffers
 from forwarder.core.context import PluginContext, Routes
 from forwarder.core.delivery import BufferedOutput
 from forwarder.core.engine import ROOT, Engine, Placed
@@ -83,6 +85,7 @@ class _Builder:
         self.placed: list[Placed] = []
         self.made = 0
         self.hostname = os.uname().nodename
+        self.buffers = Buffers(structure.system, diagnostics)
         self.ids = {
             found.value
             for element in structure.root.walk()
@@ -224,16 +227,18 @@ class _Builder:
                     "flush_interval is ignored: with the chunk key time, flush_mode is lazy", place,
                     section=element.title, hint="set flush_mode interval to have both",
                 )  # fmt: skip
-        if buffer.flush_at_shutdown is False:
+        if buffer.flush_at_shutdown is False and buffer.type == "memory":
             self.diagnostics.warning(
                 "flush_at_shutdown false with a memory buffer: what it holds is lost at a stop", place,
                 section=element.title,
             )  # fmt: skip
         if keys.tag + len(keys.fields) >= _MANY_KEYS:
             self.diagnostics.warning("many chunk keys may give many chunks", place, section=element.title)
-        if buffer.type != "memory":
-            context.log.info("the file buffer is not available yet: chunks are kept in memory")
-        return BufferedOutput(plugin, context, secondary=plugin.secondary)
+        packing = codec(buffer.compress, buffer.decompression_size_limit)
+        return BufferedOutput(
+            plugin, context, secondary=plugin.secondary, pack=packing.pack,
+            buffer=self.buffers.make(plugin, context, packing, element),
+        )  # fmt: skip
 
     def context(
         self, plugin_id: str, kind: str, type_name: str, home: str, *, element: Element | None = None,

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Final, cast
 
 from forwarder.api.errors import BufferOverflow, PartialWrite, UnrecoverableError
 from forwarder.api.metrics import BufferMetrics, RetryMetrics
-from forwarder.buffer.chunk import MemoryChunk
+from forwarder.buffer.file import RottenRecordError
+from forwarder.buffer.fluentd import TornChunkError
 from forwarder.buffer.limits import Limits
 from forwarder.buffer.memory import MemoryBuffer
+from forwarder.core import backup
 from forwarder.core.blocks import Blocks
 from forwarder.core.implements import delays
 from forwarder.core.pipeline import OutputNode
@@ -24,6 +26,9 @@ from forwarder.core.retry import RetryPolicy, RetryState
 if TYPE_CHECKING:
     from forwarder._native import EventBatch
     from forwarder.api.plugin import Output
+    from forwarder.buffer.chunk import BufferChunk
+    from forwarder.buffer.file import Recovery
+    from forwarder.buffer.stage import Buffer
     from forwarder.core.context import PluginContext
 
 _UNRECOVERABLE: Final = (UnrecoverableError, TypeError, AttributeError, UnicodeError)
@@ -31,6 +36,8 @@ _UNRECOVERABLE: Final = (UnrecoverableError, TypeError, AttributeError, UnicodeE
 _NEVER: Final = float("inf")
 _ANY_TIME: Final = 1e18
 _LOCK_SECONDS: Final = 5.0
+_DISK_PATIENCE: Final = 0.5
+"""Seconds until a disk that took nothing is tried again; 60 times that for a backup."""
 _LONGEST_WAIT: Final = 60.0
 """The wall clock may be set while a time slot is waited for."""
 
@@ -40,6 +47,7 @@ class BufferedOutput(OutputNode):
 
     def __init__(
         self, plugin: Output, context: PluginContext, *, secondary: Output | None = None,
+        buffer: Buffer | None = None, pack: Callable[[bytes], bytes] | None = None,
         now: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self.plugin = plugin
@@ -50,25 +58,31 @@ class BufferedOutput(OutputNode):
         section = plugin.buffer
         self.limits = Limits.of(section)
         self._blocks = Blocks(plugin, context, self.limits)
-        self.buffer = MemoryBuffer(self.limits)
+        self.buffer: Buffer = MemoryBuffer(self.limits) if buffer is None else buffer
+        self._pack = pack
+        self._keeps = self.buffer.persistent
         self.policy = RetryPolicy.of(section, secondary=secondary is not None)
         self._immediate = section.flush_mode == "immediate"
         self._overflow = section.overflow_action
         self._throws = self._overflow == "throw_exception"
         self._burst = section.flush_thread_burst_interval or 0.0
         self._commit_seconds = section.delayed_commit_timeout
-        self._flush_at_shutdown = section.flush_at_shutdown is not False
+        flush = section.flush_at_shutdown
+        self._flush_at_shutdown = not self._keeps if flush is None else flush
+        self._backs_up = not section.disable_chunk_backup
         lock = Lock()
         self._work = Condition(lock)
         self._room = Condition(lock)
         self._threads: list[Thread] = []
         self._retries: dict[bytes, RetryState] = {}
-        self._unconfirmed: dict[bytes, tuple[MemoryChunk, float, bool]] = {}
+        self._unconfirmed: dict[bytes, tuple[BufferChunk, float, bool]] = {}
         self._last_failed: bytes | None = None
         self._failing_since: float | None = None  # the first failure with no delivery after it
         self._gave_up = False
         self._health: RetryState | None = None
         self._draining = False
+        self._leaves = False
+        """Stopping, and what is buffered stays there for the next start."""
         self._closed = False
         vars(plugin).update(
             admit=self.admit, deliver=self.deliver, commit=self.commit, rollback=self.rollback
@@ -83,9 +97,10 @@ class BufferedOutput(OutputNode):
 
         With `throw_exception` and a label `@ERROR` that has room the batch may come: it goes there.
         """
-        if not self._full():  # one comparison; a race costs at most one batch above the soft limit
+        # one comparison; a race costs at most one batch above the soft limit
+        if not self._full() and not self.buffer.failing:
             return
-        if self._throws and self.context.error_admits(batch):
+        if self._throws and not self.buffer.failing and self.context.error_admits(batch):
             return
         with self._work:
             if self._overflow == "drop_oldest_chunk":
@@ -100,10 +115,12 @@ class BufferedOutput(OutputNode):
             elif self._overflow == "block":
                 if self._full() and not self._closed:
                     self.context.log_repeated("buffer is full: input waits")
-                while self._full() and not self._closed and not self._draining:
-                    self._room.wait()
-            if not self._full() and not self._closed:
+                while (self._full() or self.buffer.failing) and not self._closed and not self._draining:
+                    self._room.wait(_DISK_PATIENCE if self.buffer.failing else None)
+            if not self._full() and not self.buffer.failing and not self._closed:
                 return
+        if self.buffer.failing:
+            raise BufferOverflow(f"{self.context.id}: the buffer's disk takes nothing at the moment")
         self.context.log_repeated("buffer is full", count=1, bytes=self.buffer.size_bytes)
         raise self._overflowed()
 
@@ -135,26 +152,62 @@ class BufferedOutput(OutputNode):
                     "output cannot format events", count=count, level="error", error=error
                 )
             return False
-        news = False
-        with self._work:
-            if self._closed:
-                counters.lose(sum(block[2] for block in blocks), "shutdown")
-                return False
-            now, wall = self._now(), self._wall()
-            for key, data, events in blocks:
-                news |= self.buffer.append(key, data, events, now, wall, queue=self._immediate)
-            if news:
-                self._work.notify()
+        blocks = self.buffer.pack(blocks)
+        try:
+            with self._work:
+                if self._closed:
+                    counters.lose(sum(block[2] for block in blocks), "shutdown")
+                    return False
+                if self.buffer.append_all(blocks, self._now(), self._wall(), queue=self._immediate):
+                    self._work.notify()
+        except OSError as error:
+            # nothing is in the buffer: the input keeps the batch, or counts it
+            counters.refuse(count - counters.frame.explained)
+            raise self._refused(error) from error
+        try:
+            self.buffer.settle()
+        except OSError as error:
+            raise self._refused(error) from error  # it is in the buffer, and may come again
         return True
+
+    def _refused(self, error: OSError) -> BufferOverflow:
+        self.context.log_repeated(
+            "cannot write to the buffer: events are refused", level="error", error=error
+        )
+        return BufferOverflow(f"{self.context.id}: cannot write to the buffer: {error}")
 
     # ------------------------------------------------------------ the flush threads
 
     def start(self) -> None:
-        """Starts the flush threads."""
+        """Opens the buffer and starts the flush threads. Raises OSError: the buffer cannot be opened."""
+        recovery = self.buffer.open(self._now(), self._wall())
+        if recovery is not None:
+            self._book(recovery)
         for number in range(self.plugin.buffer.flush_thread_count):
             thread = Thread(target=self._run, name=f"{self.context.id}-flush-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    def _book(self, found: Recovery) -> None:
+        lost = sum(found.lost.values())
+        self.context.counters.recover(found.events + lost)
+        for reason, count in found.lost.items():
+            self.context.counters.lose(count, reason)
+        if found.chunks:
+            self.context.log.info(
+                "buffer recovered", chunks=found.chunks, events=found.events, bytes=found.size_bytes,
+                from_fluentd=found.imported,
+            )  # fmt: skip
+        if found.bad_ranges or lost:
+            self.context.log.error(
+                "parts of the buffer are broken: moved to quarantine", bytes=found.bad_bytes,
+                ranges=found.bad_ranges, events=lost, ranges_with_unknown_events=found.unknown_ranges,
+            )  # fmt: skip
+        if found.journal_entries:
+            self.context.log.warning(
+                "entries of the buffer's journal are broken: chunks may be delivered twice",
+                entries=found.journal_entries,
+            )  # fmt: skip
 
     def flush(self) -> None:
         """Queues everything now (SIGUSR1)."""
@@ -180,7 +233,7 @@ class BufferedOutput(OutputNode):
                 with self._work:
                     self._work.wait_for(lambda: self._draining, self._burst)
 
-    def _next(self) -> MemoryChunk | None:
+    def _next(self) -> BufferChunk | None:
         """Waits for the next chunk; None: stop."""
         with self._work:
             while not self._closed:
@@ -188,7 +241,7 @@ class BufferedOutput(OutputNode):
                 self._roll_back(now)
                 self.buffer.queue_due(now, wall)
                 paused = self._paused(now)
-                if not paused:
+                if not paused and not self._leaves:
                     chunk = self.buffer.take(_ANY_TIME if self._draining else now)
                     if chunk is not None:
                         return chunk
@@ -212,7 +265,7 @@ class BufferedOutput(OutputNode):
             waits.append(paused)
         return max(0.001, min(waits)) if waits else None
 
-    def _write(self, chunk: MemoryChunk) -> None:
+    def _write(self, chunk: BufferChunk) -> None:
         retry = self._retries.get(chunk.id)
         by_secondary = retry is not None and self.secondary is not None and retry.secondary(self._now())
         output = self.secondary if by_secondary and self.secondary is not None else self.plugin
@@ -221,10 +274,14 @@ class BufferedOutput(OutputNode):
         started = self._now()
         self._explained(output)
         try:
+            self.buffer.settle()
             self._hand(output, chunk, by_secondary=by_secondary)
         except PartialWrite as error:
             self._settle(chunk, error, self._explained(output), by_secondary=by_secondary)
             self._failed(chunk, error, by_secondary=by_secondary)
+        except (RottenRecordError, TornChunkError) as error:
+            self.context.counters.add(self._explained(output))
+            self._repair(chunk, error)
         except _UNRECOVERABLE as error:
             self._hopeless(chunk, error, self._explained(output), by_secondary=by_secondary)
         except Exception as error:
@@ -240,7 +297,7 @@ class BufferedOutput(OutputNode):
                 seconds=round(elapsed, 3), slow_flush_log_threshold=self.plugin.slow_flush_log_threshold,
             )  # fmt: skip
 
-    def _hand(self, output: Output, chunk: MemoryChunk, *, by_secondary: bool) -> None:
+    def _hand(self, output: Output, chunk: BufferChunk, *, by_secondary: bool) -> None:
         if delays(output):
             with self._work:
                 self._unconfirmed[chunk.id] = (chunk, self._now() + self._commit_seconds, by_secondary)
@@ -274,7 +331,7 @@ class BufferedOutput(OutputNode):
             self._done(entry[0], by_secondary=entry[2])
 
     def _settle(
-        self, chunk: MemoryChunk, partial: PartialWrite, explained: int, *, by_secondary: bool
+        self, chunk: BufferChunk, partial: PartialWrite, explained: int, *, by_secondary: bool
     ) -> None:
         """Books the part of a chunk that is dealt with and leaves the rest in the buffer."""
         with self._work:
@@ -292,7 +349,7 @@ class BufferedOutput(OutputNode):
         if entry is not None:
             self._failed(entry[0], error, by_secondary=entry[2], alone=True)
 
-    def _done(self, chunk: MemoryChunk, *, by_secondary: bool, explained: int = 0) -> None:
+    def _done(self, chunk: BufferChunk, *, by_secondary: bool, explained: int = 0) -> None:
         with self._work:
             if not self.buffer.remove(chunk):
                 return
@@ -315,7 +372,7 @@ class BufferedOutput(OutputNode):
                 self._take_back(chunk, now)
                 self.context.log.warning("chunk was not confirmed in time", chunk_id=chunk_id.hex())
 
-    def _take_back(self, chunk: MemoryChunk, now: float, *, alone: bool = False) -> RetryState:
+    def _take_back(self, chunk: BufferChunk, now: float, *, alone: bool = False) -> RetryState:
         """Books a failure and gives the chunk back or up; `alone`: it says nothing about the destination.
         The caller holds the lock."""
         self.context.counters.fail()
@@ -331,20 +388,60 @@ class BufferedOutput(OutputNode):
             elif self._last_failed not in (None, chunk.id):
                 self._health = RetryState(self.policy._replace(forever=True), now)
             self._last_failed = chunk.id
-        if retry.exhausted:
+        if retry.exhausted and self._evacuated(chunk):
             self._retries.pop(chunk.id, None)
             self._gave_up = True
             if self.buffer.remove(chunk):
                 self.context.counters.lose(chunk.count, "retry_limit")
             self._room.notify_all()
+        elif retry.exhausted:
+            self.buffer.give_back(chunk, _NEVER if self._draining else now + 60 * _DISK_PATIENCE)
         else:
             # the attempt during the stop is the last one
             self.buffer.give_back(chunk, _NEVER if self._draining else retry.next_time)
         self._work.notify_all()
         return retry
 
+    def _evacuated(self, chunk: BufferChunk) -> bool:
+        """Puts a chunk of a persistent buffer aside. False where that failed, so that it must stay."""
+        if not self._keeps:
+            return True
+        try:
+            path = backup.evacuate(chunk, self.context, self._pack)
+        except (OSError, RottenRecordError, TornChunkError) as error:
+            self.context.log.error("cannot evacuate a chunk: it stays", chunk_id=chunk.id.hex(), error=error)
+            return False
+        self.context.log.warning("chunk is evacuated", path=path, chunk_id=chunk.id.hex())
+        return True
+
+    def _repair(self, chunk: BufferChunk, error: Exception) -> None:
+        """Takes out what is rotten and tries the rest at once."""
+        old = chunk.id
+        try:
+            with self._work:
+                if old not in self.buffer.flying:
+                    return
+                lost = self.buffer.repair(chunk)
+                self.context.counters.lose(lost, "corrupt")
+                retry = self._retries.pop(old, None)
+                if not chunk.count:
+                    self.buffer.remove(chunk)
+                else:
+                    if retry is not None:
+                        self._retries[chunk.id] = retry
+                    self.buffer.give_back(chunk, self._now())
+                self._room.notify_all()
+                self._work.notify_all()
+        except OSError as second:
+            self._failed(chunk, second, by_secondary=False)
+            return
+        self.context.log.error(
+            "a chunk is broken: the broken part is moved to quarantine", chunk_id=old.hex(), events=lost,
+            events_left=chunk.count, error=error,
+        )  # fmt: skip
+
     def _failed(
-        self, chunk: MemoryChunk, error: Exception, *, by_secondary: bool, alone: bool = False
+        self, chunk: BufferChunk, error: Exception, *, by_secondary: bool, alone: bool = False
     ) -> None:
         with self._work:
             if chunk.id not in self.buffer.flying:
@@ -364,7 +461,7 @@ class BufferedOutput(OutputNode):
         )  # fmt: skip
         self.context.log.debug("the error", exc_info=error)
 
-    def _hopeless(self, chunk: MemoryChunk, error: Exception, explained: int, *, by_secondary: bool) -> None:
+    def _hopeless(self, chunk: BufferChunk, error: Exception, explained: int, *, by_secondary: bool) -> None:
         """An error that a retry cannot help: to the secondary where there is a different one."""
         secondary = self.secondary
         self.context.counters.fail()
@@ -383,6 +480,24 @@ class BufferedOutput(OutputNode):
                 self.context.counters.add(explained)
                 self._done(chunk, by_secondary=True)
                 return
+        if not self._backs_up:
+            self.context.log.warning(
+                "disable_chunk_backup is true: chunk is thrown away", chunk_id=chunk.id.hex()
+            )
+        else:
+            try:
+                path = backup.backup(chunk, self.context)
+                self.context.log.warning("bad chunk is moved", path=path, chunk_id=chunk.id.hex())
+            except (RottenRecordError, TornChunkError) as rotten:
+                self.context.counters.add(explained)
+                self._repair(chunk, rotten)
+                return
+            except Exception as second:
+                self.context.log.error("cannot back up a bad chunk", chunk_id=chunk.id.hex(), error=second)
+                if self._keeps:
+                    self.context.counters.add(explained)
+                    self._failed(chunk, second, by_secondary=by_secondary)
+                    return
         with self._work:
             self._retries.pop(chunk.id, None)
             if self.buffer.remove(chunk):
@@ -397,11 +512,14 @@ class BufferedOutput(OutputNode):
     # ------------------------------------------------------------ the end
 
     def drain(self) -> None:
-        """Lets blocked inputs go and flushes: every chunk gets one attempt more, at once."""
+        """Lets blocked inputs go and flushes: every chunk gets one attempt more, at once. What a persistent
+        buffer holds stays there without `flush_at_shutdown`."""
         with self._work:
             self._draining = True
             if self._flush_at_shutdown:
                 self.buffer.queue_all()
+            else:
+                self._leaves = self._keeps
             self._work.notify_all()
             self._room.notify_all()
 
@@ -414,12 +532,19 @@ class BufferedOutput(OutputNode):
             self._closed = True
             chunks = list(self.buffer.chunks())
             events, size = self.buffer.events, self.buffer.size_bytes
-            self.buffer = MemoryBuffer(self.limits)
-            self.context.counters.lose(events, "shutdown")
+            if self._keeps:
+                self.buffer.close()
+            else:
+                self.buffer = MemoryBuffer(self.limits)
+                self.context.counters.lose(events, "shutdown")
             self._unconfirmed.clear()
             self._work.notify_all()
             self._room.notify_all()
-        if events:
+        if events and self._keeps:
+            self.context.log.info(
+                "events stay in the buffer for the next start", events=events, bytes=size, chunks=len(chunks)
+            )
+        elif events:
             self.context.log.error(
                 "events left in the memory buffer at shutdown are lost",
                 events=events, bytes=size, chunks=len(chunks),

@@ -64,13 +64,13 @@ class Engine:
             for placed in self._of(kind):
                 try:
                     placed.plugin.start()
+                    self._started.append(placed)
+                    if isinstance(placed.node, BufferedOutput):
+                        placed.node.start()
                 except BaseException as error:
                     placed.context.log.error("cannot start", error=error)
                     self.stop(1.0)
                     raise
-                self._started.append(placed)
-                if isinstance(placed.node, BufferedOutput):
-                    placed.node.start()
         self._state = "running"
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:

@@ -88,13 +88,16 @@ class DirectOutput(OutputNode):
         frame.explained = 0
         try:
             self.plugin.process_batch(batch)
+        except BufferOverflow:
+            # behind it there is no room after all (a disk just got full): whoever waits tries again
+            counters.refuse(count - frame.explained)
+            raise
         except Exception as error:
-            reason = "overflow" if isinstance(error, BufferOverflow) else "emit_error"
             self.context.log.debug("output raised", exc_info=error)
             if to_error and not frame.explained:
-                self.context.fail(batch, reason, error)
+                self.context.fail(batch, "emit_error", error)
             else:
-                counters.lose(max(0, count - frame.explained), reason)
+                counters.lose(max(0, count - frame.explained), "emit_error")
                 self.context.log_repeated("output raised", count=count, level="error", error=error)
             return False
         counters.deliver(count - frame.explained)

@@ -133,7 +133,9 @@ class Router:
         """Sends a batch through its pipelines.
 
         Raises:
-            BufferOverflow: an output has no room; nothing of the batch was taken by any.
+            BufferOverflow: an output has no room. Nothing of the batch was taken by any, unless a disk
+            refused what `admit` had let pass: then some of it may be there already, and comes twice when it
+            is sent again.
         """
         parts = self._split(batch)
         for pipeline, part in parts:

@@ -70,6 +70,13 @@ class Counters:
             self.received += count
             self.batches += 1
 
+    def refuse(self, count: int) -> None:
+        """Takes back that events came in: a disk would not have them, and the sender keeps them."""
+        with self._lock:
+            self.received -= count
+        if self.parent is not None:
+            self.parent.hand(-count)
+
     def explain(self, count: int) -> None:
         """Notes that the plugin is about to name a reason for events of the batch or chunk at hand."""
         self.frame.explained += count

@@ -34,6 +34,8 @@ pub mod routes;
 pub mod ruby_inspect;
 pub mod ruby_regexp;
 pub mod sample;
+pub mod segment;
+pub mod segments;
 pub mod sockaddr;
 pub mod stream;
 pub mod syslog;
@@ -89,6 +91,8 @@ mod _native {
     use crate::routes::TagRoutes;
     #[pymodule_export]
     use crate::sample::Sampler;
+    #[pymodule_export]
+    use crate::segments::{ChunkRecords, Segments, intact_entries};
     #[pymodule_export]
     use crate::stream::{StreamServer, network_contains};
     #[pymodule_export]

@@ -55,12 +55,13 @@ class CopyOutput(Output):
             before = self._store(store, batch, ignore_error=ignore)
 
     def _store(self, store: Output, batch: EventBatch, *, ignore_error: bool) -> bool:
-        if ignore_error:
-            try:
-                store.admit(batch)
-            except BufferOverflow as full:
-                store.context.received(len(batch))
-                store.context.drop(len(batch), "overflow")
-                self.log_repeated("store has no room", count=len(batch), level="error", error=full)
-                return False
-        return store.deliver(batch, to_error=not ignore_error)
+        if not ignore_error:
+            return store.deliver(batch)
+        try:
+            store.admit(batch)
+            return store.deliver(batch, to_error=False)
+        except BufferOverflow as full:
+            store.context.received(len(batch))
+            store.context.drop(len(batch), "overflow")
+            self.log_repeated("store has no room", count=len(batch), level="error", error=full)
+            return False

@@ -2,14 +2,17 @@
 
 *Delivery*: at least once per chunk. A chunk whose write fails part-way (disk full) is taken out of the file
 again before the retry, so that no line is torn or doubled. Nothing is synced to the disk: the operating
-system writes when it likes. A memory buffer's chunks are lost with the process.
+system writes when it likes. A memory buffer's chunks are lost with the process; the default is a file buffer.
 
 Files are named as Fluentd names them: `x.20231114.log` with `append true`, else one file per chunk with the
 first free number: `x.20231114_0.log`, `x.20231114_1.log`.
 
-*Differs from Fluentd*: the buffer is kept in memory unless `<buffer>` says otherwise. `symlink_path` points
-to the newest file that was written, because a chunk in memory has no file to point to. Between processes
-and threads a file is protected by a lock on itself (`flock`) rather than by a lock file beside it.
+Buffered in files like Fluentd's: without `path` in `<buffer>` (and without `@id` and `root_dir`) in the
+folder `path`.
+
+*Differs from Fluentd*: `symlink_path` points to the newest file that was written, because a chunk in the
+buffer has no file of its own to point to. Between processes and threads a file is protected by a lock on
+itself (`flock`) rather than by a lock file beside it.
 """
 
 from __future__ import annotations
@@ -58,7 +61,9 @@ class FileOutput(Output):
     inject = optional_section(Inject, "Fields to add.")
 
     flat_buffer: ClassVar[bool] = True
-    buffer_defaults: ClassVar[Mapping[str, Any]] = {"chunk_keys": ["time"], "timekey": 86400}
+    buffer_defaults: ClassVar[Mapping[str, Any]] = {
+        "@type": "file", "chunk_keys": ["time"], "timekey": 86400,
+    }  # fmt: skip
 
     def configure(self) -> None:
         keys = self.buffer.keys() if self.chunk_keys is None else self.chunk_keys
@@ -84,6 +89,10 @@ class FileOutput(Output):
         self._check_writable()
         self._links: dict[str, tuple[int, float]] = {}
         self._links_lock = threading.Lock()
+
+    def default_buffer_path(self) -> str:
+        # as Fluentd: a folder of the name that all files start with
+        return self.path if self.path != self._template else f"{self.path}.buffer"
 
     def format_batch(self, batch: EventBatch) -> bytes:
         if self.inject is not None:

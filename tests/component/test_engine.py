@@ -287,7 +287,7 @@ def test_own_log_lines_cannot_loop() -> None:
          "prev_success"),
         ("<match **>\n@type relabel\n@label @ROOT\n<buffer>\n</buffer>\n</match>", "buffer"),
         ("<match **>\n@type null\n<secondary>\n@type null\n</secondary>\n</match>", "secondary"),
-        ("<match **>\n@type null\n<buffer>\n@type file\npath /x\n</buffer>\n</match>", "file buffer"),
+        ("<match **>\n@type null\n<buffer>\n@type file\n</buffer>\n</match>", "path is not configured"),
         ("<match **>\n@type null\n<buffer time>\n</buffer>\n</match>", "timekey"),
         ("<match **>\n@type null\n<buffer time>\ntimekey 60\ntimekey_zone Mars/X\n</buffer>\n</match>",
          "Mars"),

@@ -19,9 +19,10 @@ TIME = 1_700_000_000_000_000_000  # 2023-11-14 22:13:20 UTC
 
 
 def files(folder: Path) -> dict[str, str]:
+    """What was written, by name; not what the buffer keeps beside it."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        if path.is_file() and path.name not in ("lock", "journal", "journal.tmp") and path.suffix != ".seg":
             data = path.read_bytes()
             text = gzip.decompress(data) if path.suffix == ".gz" else data
             found[str(path.relative_to(folder))] = text.decode()
@@ -98,12 +99,19 @@ def test_files(
     assert files(out) == expected
 
 
-def test_a_file_buffer_by_default_is_memory_and_flushed_at_stop(tmp_path: Path) -> None:
-    with run(f"<match **>\n @type file\n path {tmp_path}/x\n append true\n</match>") as driver:
+def test_the_default_is_a_file_buffer_which_keeps_events_over_a_restart(tmp_path: Path) -> None:
+    config = f"<match **>\n @type file\n path {tmp_path}/x\n append true\n</match>"
+    with run(config) as driver:
         driver.emit("t", {"a": 1}, time_ns=TIME)
+    assert files(tmp_path) == {}
+    assert "events stay in the buffer" in driver.log
+    with run(config) as driver:  # the time slot is long over
+        driver.wait_for(lambda: files(tmp_path))
+        driver.wait_for(lambda: driver["out_file"].delivered)
     ((name, text),) = files(tmp_path).items()
     assert name.startswith("x.2023111")
     assert text.endswith('\tt\t{"a":1}\n')
+    assert [path.name for path in (tmp_path / "x").iterdir()] == []
 
 
 class Upper(Formatter):
@@ -136,6 +144,7 @@ def test_a_formatter_in_python_works_everywhere(
           @type upper
         </format>
         <buffer []>
+          flush_at_shutdown true
         </buffer>
       </store>
     </match>

@@ -153,7 +153,7 @@ def test_chunk_keys(values: dict[str, Any], expected: ChunkKeys) -> None:
         ({"chunk_keys": ["time"], "timekey": 0.0}, "timekey"),
         ({"chunk_keys": ["a b"]}, "chunk_keys"),
         ({"chunk_keys": ["$['a']"]}, "chunk_keys"),
-        ({"compress": "gzip"}, "compress"),
+        ({"type": "redis"}, "@type"),
         ({"flush_thread_count": 0}, "flush_thread_count"),
         ({"chunk_full_threshold": 2.0}, "chunk_full_threshold"),
         ({"retry_secondary_threshold": 1.0}, "retry_secondary_threshold"),

@@ -1,0 +1,83 @@
+"""From a `<buffer>` section to a buffer: which kind, and where its files are."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from forwarder.api.buffering import FILE_ONLY, FILE_TYPES
+from forwarder.api.errors import ConfigError
+from forwarder.buffer.file import FileBuffer, FileOptions
+from forwarder.buffer.limits import Limits
+from forwarder.buffer.memory import MemoryBuffer
+from forwarder.buffer.place import place, root_path
+from forwarder.core.implements import overrides
+
+if TYPE_CHECKING:
+    from forwarder.api.plugin import Output
+    from forwarder.buffer.compression import Codec
+    from forwarder.buffer.stage import Buffer
+    from forwarder.config.diagnostics import Diagnostics
+    from forwarder.config.element import Element
+    from forwarder.config.system import SystemConfig
+    from forwarder.core.context import PluginContext
+
+
+class Buffers:
+    """Makes the buffers of a configuration; no two may share a path."""
+
+    def __init__(self, system: SystemConfig, diagnostics: Diagnostics) -> None:
+        self._system = system
+        self._diagnostics = diagnostics
+        self._taken: dict[str, str] = {}
+
+    def make(self, plugin: Output, context: PluginContext, packing: Codec, element: Element) -> Buffer:
+        """The buffer of an output; touches no file. Raises ConfigError."""
+        section = plugin.buffer
+        limits = Limits.of(section)
+        if section.type not in FILE_TYPES:
+            position = next(iter(element.children("buffer")), element).position
+            for name in FILE_ONLY:
+                if name in section.given:
+                    self._diagnostics.warning(
+                        f"{name} has no effect: the buffer is kept in memory", position,
+                        section=element.title, param=name, hint="set @type file",
+                    )  # fmt: skip
+            return MemoryBuffer(limits, packing)
+        plugin_id = element.get("@id")
+        root_dir = self._system.root_dir
+        path, from_root = section.path, False
+        if path is None and plugin_id and root_dir:
+            path, from_root = root_path(root_dir, context.worker_id, plugin_id), True
+        if path is None:
+            path = plugin.default_buffer_path()
+        if path is None:
+            raise ConfigError(
+                "buffer path is not configured: set path in <buffer>, or @id here and root_dir in <system>",
+                param="buffer",
+            )
+        where = place(
+            path, section.path_suffix, single=section.type == "file_single", from_root=from_root,
+            workers=self._system.workers, worker_id=context.worker_id,
+        )  # fmt: skip
+        if not where.shared and self._system.workers > 1:
+            raise ConfigError(
+                f"buffer path {path!r} names files: with several workers it must be a folder, or made from "
+                "root_dir and @id", param="buffer",
+            )  # fmt: skip
+        taken = self._taken.setdefault(os.path.abspath(where.store), context.id)
+        if taken != context.id:
+            raise ConfigError(f"buffer path {path!r} is used by {taken} already", param="buffer")
+        entries = not overrides(plugin, "format_batch")
+        if section.type == "file_single" and section.chunk_format != "auto":
+            entries = section.chunk_format == "msgpack"
+        options = FileOptions(
+            where, packing, section.mode("file_permission", context.file_permission),
+            section.mode("dir_permission", context.dir_permission), section.fsync, section.fsync_interval,
+            fields=section.keys().fields, entries=entries, count_events=section.calc_num_records,
+        )  # fmt: skip
+
+        def report(message: str, error: OSError) -> None:
+            context.log_repeated(message, level="error", error=error)
+
+        return FileBuffer(limits, options, report)
