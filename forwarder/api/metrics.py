@@ -119,6 +119,10 @@ class PluginMetrics(NamedTuple):
     """Outputs: found in the buffer at the start."""
     dropped_chunks: int = 0
     """Outputs: chunks displaced by `overflow_action drop_oldest_chunk`."""
+    rollbacks: int = 0
+    """Outputs: attempts after which the chunk went back into the buffer."""
+    secondary_flushes: int = 0
+    """Outputs: chunks delivered by `<secondary>`."""
     error_reasons: Mapping[str, int] = _NO_REASONS
     """`to_error` by reason."""
     flush_times: FlushTimes = FlushTimes()
@@ -209,6 +213,8 @@ class PluginInfo(NamedTuple):
     id: str
     kind: str
     type: str
+    parent: str | None
+    """The id of the output that it is a `<store>` of."""
     label: str
     """The label in which it stands; `@ROOT` outside of labels."""
     config: Mapping[str, str | None]

@@ -79,6 +79,11 @@ class Context(Protocol):
     def plugins(self) -> Sequence[PluginInfo]:
         """All inputs, outputs and filters of the configuration, in the order of Fluentd's monitor."""
 
+    @property
+    def process(self) -> Mapping[str, object]:
+        """How the process was started: `config_path`, `pid_file`, `plugin_dirs`, `log_path`, `root_dir`;
+        empty where no command line started it."""
+
     def output_for(self, tag: str) -> str | None:
         """The id of the output that takes events with this tag at top level; None: no `<match>` does."""
 

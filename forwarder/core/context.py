@@ -153,6 +153,11 @@ class PluginContext:
         return self._engine.output_for(tag)
 
     @property
+    def process(self) -> Mapping[str, object]:
+        """How the process was started."""
+        return self._engine.process
+
+    @property
     def _engine(self) -> Engine:
         if self._routes.engine is None:
             raise RuntimeError("there is no engine yet: ask from `start` on")

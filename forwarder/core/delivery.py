@@ -399,6 +399,7 @@ class BufferedOutput(OutputNode):
         else:
             # the attempt during the stop is the last one
             self.buffer.give_back(chunk, _NEVER if self._draining else retry.next_time)
+            self.context.counters.roll_back()
         self._work.notify_all()
         return retry
 

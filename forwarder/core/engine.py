@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -41,6 +41,8 @@ class Engine:
         self.plugins = plugins
         self.log_events = True
         """Whether own log lines become events where a route wants them."""
+        self.process: Mapping[str, object] = {}
+        """`Context.process`."""
         self._routes = routes
         self._log = log
         self._tap: EventTap | None = None
@@ -197,7 +199,9 @@ class Engine:
 
 
 def _info(context: PluginContext, kind: str) -> PluginInfo:
-    return PluginInfo(context.id, kind, context.type_name, context.home, context.config)
+    parent = context.counters.parent
+    parent_id = None if parent is None else parent.id
+    return PluginInfo(context.id, kind, context.type_name, parent_id, context.home, context.config)
 
 
 def _stop_one(placed: Placed) -> None:

@@ -70,6 +70,13 @@ def run(options: Options) -> int:
             root, diagnostics=diagnostics, structure=structure, registry=registry, log=log,
             check_only=options.dry_run, without_sources=options.without_source,
         )  # fmt: skip
+        engine.process = {
+            "config_path": options.config,
+            "pid_file": None,
+            "plugin_dirs": list(options.plugin_dirs),
+            "log_path": options.log_path or structure.system.log.path,
+            "root_dir": structure.system.root_dir,
+        }
     except ConfigError as error:
         diagnostics.exception(error)
         print(diagnostics.render(("error",)), file=sys.stderr)

@@ -37,7 +37,7 @@ class Counters:
         "_gone", "_lock", "_offered", "_taken", "added", "batches", "by_secondary", "delivered",
         "dropped_chunks", "emitted", "errors", "failures", "flush_counts", "flush_seconds", "flushes",
         "frame", "id", "kind", "lost", "oversized", "parent", "received", "recovered", "rejected", "retries",
-        "settling", "slow_flushes", "to_error", "type",
+        "rollbacks", "secondary_flushes", "settling", "slow_flushes", "to_error", "type",
     )  # fmt: skip
 
     def __init__(self, plugin_id: str, kind: str, type_name: str) -> None:
@@ -49,6 +49,7 @@ class Counters:
         self.received = self.emitted = self.delivered = self.added = self.to_error = 0
         self.flushes = self.failures = self.retries = self.slow_flushes = 0
         self.by_secondary = self.oversized = self.batches = self.recovered = self.dropped_chunks = 0
+        self.rollbacks = self.secondary_flushes = 0
         self.lost: dict[str, int] = {}
         self.rejected: dict[str, int] = {}
         self.errors: dict[str, int] = {}
@@ -146,6 +147,7 @@ class Counters:
         """Books a delivered chunk: its last events."""
         with self._lock:
             self.flushes += 1
+            self.secondary_flushes += by_secondary
         self.settle(count, by_secondary=by_secondary)
 
     def settle(self, count: int, *, by_secondary: bool) -> None:
@@ -181,6 +183,11 @@ class Counters:
         """Books events larger than a chunk."""
         with self._lock:
             self.oversized += count
+
+    def roll_back(self) -> None:
+        """Books a chunk that went back into the buffer."""
+        with self._lock:
+            self.rollbacks += 1
 
     def displace(self) -> None:
         """Books a chunk that made room for newer ones; its events are booked as lost besides."""
@@ -238,7 +245,8 @@ class Counters:
             self.id, self.kind, self.type, received, self.emitted, self.delivered, self.added, self.to_error,
             dict(self.lost), dict(self.rejected), buffer, self.flushes, self.failures, self.retries,
             self.slow_flushes, self.by_secondary, self.oversized, self.batches, self.recovered,
-            self.dropped_chunks, dict(self.errors), FlushTimes(tuple(self.flush_counts), self.flush_seconds),
+            self.dropped_chunks, self.rollbacks, self.secondary_flushes, dict(self.errors),
+            FlushTimes(tuple(self.flush_counts), self.flush_seconds),
         )  # fmt: skip
 
 
