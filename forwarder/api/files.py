@@ -16,13 +16,27 @@ from forwarder.api.errors import ConfigError
 
 Blocks = Sequence[bytes]
 
+_PART_BYTES: Final = 8 << 20
 _IOV_MAX: Final = min(1024, os.sysconf("SC_IOV_MAX"))
 _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def write_all(fd: int, blocks: Blocks) -> None:
-    """Writes all of `blocks` in as few system calls as there can be. Raises OSError."""
-    rest: list[bytes | memoryview] = [block for block in blocks if block]
+    """Writes all of `blocks` in as few system calls as there can be, some MiB at a time: the blocks of a file
+    buffer are read from the disk as they are asked for. Raises OSError."""
+    part: list[bytes | memoryview] = []
+    size = 0
+    for block in blocks:
+        if block:
+            part.append(block)
+            size += len(block)
+            if size >= _PART_BYTES:
+                _write_part(fd, part)
+                part, size = [], 0
+    _write_part(fd, part)
+
+
+def _write_part(fd: int, rest: list[bytes | memoryview]) -> None:
     start = 0
     while start < len(rest):
         written = os.writev(fd, rest[start : start + _IOV_MAX])
@@ -59,7 +73,7 @@ def append(path: str, blocks: Blocks, mode: int) -> None:
         os.close(fd)
 
 
-def create(path: str, mark: str, blocks: Blocks, mode: int) -> str:
+def create(path: str, mark: str, blocks: Blocks, mode: int, *, separator: str = "_") -> str:
     """Writes `blocks` to a new file: `path` with `_0`, `_1`, ... for `mark`, the first that is free.
 
     Returns:
@@ -73,7 +87,7 @@ def create(path: str, mark: str, blocks: Blocks, mode: int) -> str:
         raise ValueError(f"{path!r} has no place for a number")
     index = 0
     while True:
-        actual = f"{before}_{index}{after}"
+        actual = f"{before}{separator}{index}{after}"
         try:
             fd = os.open(actual, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         except FileExistsError:

@@ -241,6 +241,9 @@ class Output(Plugin):
     prefer_delayed_commit: bool = False
     """Which one is used where both `write` and `try_write` exist."""
 
+    only_secondary: ClassVar[bool] = False
+    """True: works as a `<secondary>` only."""
+
     flat_buffer: ClassVar[bool] = False
     """True: parameters of `<buffer>` may stand in the section itself, as before Fluentd 0.14."""
 

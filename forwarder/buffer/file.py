@@ -191,6 +191,10 @@ class FileBuffer(Buffer):
             self._sync_thread.start()
         return recovery
 
+    def peek(self, now: float, wall: float) -> Recovery:
+        """As `open`, but only to look and to read: no lock, and no file is changed. Raises OSError."""
+        return self._recover(now, wall, read_only=True)
+
     def close(self) -> None:
         """Closes all files; an empty buffer takes them away. Nothing can be read or removed any more."""
         if self._sync_thread is not None:
@@ -373,7 +377,7 @@ class FileBuffer(Buffer):
 
     # ------------------------------------------------------------ inside
 
-    def _recover(self, now: float, wall: float) -> Recovery:
+    def _recover(self, now: float, wall: float, *, read_only: bool = False) -> Recovery:
         closed, gone, rotten = journal.read(os.path.join(self.options.place.store, journal.NAME))
         found, damage, dead = self._segments.recover(gone, VERIFY_BYTES)
         for number, chunk_id in dead:
@@ -382,7 +386,7 @@ class FileBuffer(Buffer):
         bad_bytes = ranges = unknown = 0
         for name, offset, length, events, why, whose in damage:
             path = os.path.join(self.options.place.store, name)
-            if not self._aside(path, offset, length, events, why):
+            if not read_only and not self._aside(path, offset, length, events, why):
                 continue
             bad_bytes += length
             ranges += 1
@@ -407,11 +411,13 @@ class FileBuffer(Buffer):
             present = {entry[0] for entry in found}
             for chunk_id in [each for each in closed if each not in present]:
                 lost["corrupt"] = lost.get("corrupt", 0) + closed.pop(chunk_id).events
-        imported = self._import(now, wall, lost)
+        imported = self._import(now, wall, read_only=read_only)
+        if read_only:
+            self._journal.pause()
         self._take_over(chunks, closed)
-        self._segments.sweep()
-        self._synced = self._segments.written
-        self._shorten_journal(set(self._segments.numbers()), at_start=True)
+        if not read_only:
+            self._segments.sweep()
+            self._shorten_journal(set(self._segments.numbers()), at_start=True)
         return Recovery(
             len(chunks) + imported, self.events, self.size_bytes, imported, lost, bad_bytes, ranges, unknown,
             rotten,
@@ -443,18 +449,20 @@ class FileBuffer(Buffer):
             else:
                 self._plan(chunk, chunk.born, chunk.created_at)
 
-    def _import(self, now: float, wall: float, lost: dict[str, int]) -> int:
+    def _import(self, now: float, wall: float, *, read_only: bool) -> int:
         """Queues the chunks that a Fluentd has left."""
         options = self.options
         chunks: list[FluentdChunk] = []
-        for path in list(fluentd.paths(options.place)):
+        for path, single in list(fluentd.paths(options.place)):
             try:
                 chunk = fluentd.load(
-                    path, single=options.place.single, fields=options.fields, codec=options.codec,
-                    entries=options.entries, count=not options.place.single or options.count_events,
+                    path, single=single, fields=options.fields, codec=options.codec,
+                    entries=options.entries, count=not single or options.count_events,
                     born=lambda created: now - max(0.0, wall - created), number=next(self._number),
                 )  # fmt: skip
             except fluentd.BrokenChunkError as error:
+                if read_only:
+                    continue
                 self._report(f"broken chunk of Fluentd {path}: {error}", OSError(str(error)))
                 for each in (path, f"{path}.meta"):
                     if os.path.exists(each):

@@ -89,14 +89,23 @@ class FluentdChunk(BufferChunk):
             os.unlink(self.meta_path)
 
 
-def paths(place: Place) -> Iterator[str]:
-    """The chunk files of Fluentd at a place."""
-    for folder, pattern in place.leftovers:
+def paths(place: Place) -> Iterator[tuple[str, bool]]:
+    """The chunk files of Fluentd at a place, and whether they are of `file_single`.
+
+    Those that were put back (`forwarder buffer retry`) lie in the store as chunks of `file`.
+    """
+    seen: set[str] = set()
+    for folder, pattern, single in (
+        *((*entry, place.single) for entry in place.leftovers), (place.store, "buffer.*.log", False)
+    ):  # fmt: skip
         with suppress(FileNotFoundError, NotADirectoryError):
             for entry in os.scandir(folder):
-                name = _SINGLE if place.single else _NAME
-                if place.matches(pattern, entry.name) and name.search(entry.name) and entry.is_file():
-                    yield entry.path
+                found = (_SINGLE if single else _NAME).search(entry.name)
+                if found and place.matches(pattern, entry.name) and entry.is_file():
+                    path = os.path.abspath(entry.path)
+                    if path not in seen:
+                        seen.add(path)
+                        yield entry.path, single
 
 
 def load(

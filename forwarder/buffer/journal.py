@@ -48,6 +48,7 @@ class Journal:
         self._fd = -1
         self._size = 0
         self._pending: list[bytes] = []
+        self._paused = False
         self.entries = 0
         """Entries in the file."""
 
@@ -74,6 +75,10 @@ class Journal:
         self.entries = len(entries)
         self._pending.clear()
 
+    def pause(self) -> None:
+        """From here on nothing is noted: the buffer is only looked at."""
+        self._paused = True
+
     def closed(self, chunk_id: bytes, totals: Totals) -> None:
         """A chunk does not grow any more."""
         self._append(_entry(b"Q", chunk_id, totals))
@@ -94,6 +99,8 @@ class Journal:
             self._fd = -1
 
     def _append(self, entry: bytes) -> None:
+        if self._paused:
+            return
         self._pending.append(entry)
         if self._fd < 0:
             return

@@ -232,6 +232,18 @@ class Buffer:
             self.size_bytes -= chunk.size_bytes - len(rest)
             chunk.replace(rest, count)
 
+    def queue(self, chunk: BufferChunk) -> None:
+        """Queues a staged chunk."""
+        self._queue(chunk)
+
+    def discard(self, chunk: BufferChunk) -> None:
+        """Removes a chunk that is staged or queued and was never tried."""
+        if chunk.state == "staged":
+            del self.staged[chunk.key]
+        else:
+            self._ready.remove(chunk)
+        self._forget(chunk)
+
     def oldest(self) -> BufferChunk | None:
         """Removes the oldest chunk that is not being written (queued ones first); None: there is none."""
         if self._ready:

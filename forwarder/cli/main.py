@@ -12,6 +12,7 @@ from forwarder import __version__
 
 COMMANDS: Final = {
     "run": ("forwarder.cli.run", "run a configuration"),
+    "buffer": ("forwarder.cli.buffer", "look into file buffers; export, retry and drop chunks"),
     "check": ("forwarder.cli.check", "check a configuration without running it"),
     "cat": ("forwarder.cli.cat", "send standard input as events"),
     "grok": ("forwarder.cli.grok", "try grok patterns on text"),

@@ -205,6 +205,8 @@ class _Builder:
                     f"{plugin.context.type_name} cannot be a <secondary>: it does not support buffering"
                 )
             plugin.chunk_keys = parent.buffer.keys()
+        elif plugin.only_secondary:
+            raise ConfigError("This plugin can only be used in the <secondary> section", param="@type")
         else:
             plugin.chunk_keys = plugin.buffer.keys()
 

@@ -412,6 +412,9 @@ class BufferedOutput(OutputNode):
         except (OSError, RottenRecordError, TornChunkError) as error:
             self.context.log.error("cannot evacuate a chunk: it stays", chunk_id=chunk.id.hex(), error=error)
             return False
+        except UnrecoverableError as error:  # too large to be decompressed
+            self.context.log.error("cannot evacuate a chunk", chunk_id=chunk.id.hex(), error=error)
+            return True
         self.context.log.warning("chunk is evacuated", path=path, chunk_id=chunk.id.hex())
         return True
 
@@ -495,7 +498,7 @@ class BufferedOutput(OutputNode):
                 return
             except Exception as second:
                 self.context.log.error("cannot back up a bad chunk", chunk_id=chunk.id.hex(), error=second)
-                if self._keeps:
+                if self._keeps and isinstance(second, OSError):
                     self.context.counters.add(explained)
                     self._failed(chunk, second, by_secondary=by_secondary)
                     return
