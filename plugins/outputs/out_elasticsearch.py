@@ -307,6 +307,8 @@ class ElasticsearchOutput(
             return None
         from forwarder.plugins.outputs.elasticsearch import tls  # noqa: PLC0415 - only with TLS
 
+        if not self.ssl_verify:
+            self.log.warning("ssl_verify false: whoever answers gets the events and the credentials")
         return tls.client_context(
             verify=self.ssl_verify,
             ca_file=self.ca_file,

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bulk_server import BulkServer, failure
 
 from forwarder._native import EventBatch, EventStream
+from forwarder.api import Chunk, Plugin
 from forwarder.api.testing import run
+from forwarder.plugins.outputs.elasticsearch import delivery
+from forwarder.plugins.outputs.out_elasticsearch import ElasticsearchOutput
 
 LINE = (
     '203.0.113.7 - alice [23/Nov/2026:18:00:00 +0000] "GET /index.html?page={} HTTP/1.1" 200 2326 '
@@ -120,6 +124,57 @@ def test_the_work_of_python_does_not_grow_with_the_batch(parse: str, match: str,
         assert not driver.metrics().unbalanced()
     assert work[10] == work[2_000], work
     assert 0 < work[10][1] < 200, "the counter counts, and a batch is not expensive"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "index_name x",
+        "logstash_format true\ninclude_tag_key true\ndeterministic_id true",
+        "id_key user\nflatten_hashes true\nremove_keys message\ncompression_level best_speed",
+    ],
+)
+@pytest.mark.parametrize("outcome", [None, failure(400, "mapper_parsing_exception"), failure(429, "busy")])
+def test_the_work_of_python_does_not_grow_with_the_chunk(
+    parameters: str, outcome: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the input to the server and back: the encoder, the request, the answer and what it rejects."""
+    monkeypatch.setattr(delivery, "WAITS", ())
+    plugins: dict[tuple[str, str], type[Plugin]] = {("output", "counted"): Counted}
+    with BulkServer(rule=lambda _action, _doc: outcome) as server:
+        where = f"@type counted\nhost 127.0.0.1\nport {server.port}\n{parameters}"
+        buffer = "<buffer tag>\nflush_mode lazy\nretry_wait 0.01\nretry_max_times 0\n</buffer>"
+        errors = "<label @ERROR>\n<match **>\n@type null\n</match>\n</label>"
+        with run(config(REGEXP, f"{where}\n{buffer}") + errors, plugins=plugins) as driver:
+            output = driver.plugin("out_counted")
+            work = {}
+            for events in (10, 2_000):
+                for _ in range(2):  # the first one connects
+                    driver.emit_batch(batch_of(events, tags=1))
+                    driver.flush()
+                    before = len(output.work)
+                    driver.wait_for(lambda before=before: len(output.work) > before)
+                work[events] = output.work[-1]
+    # 10 or 2,000 events are read from the socket by the standard library, in as many pieces as came
+    (small_lines, small_calls), (large_lines, large_calls) = work[10], work[2_000]
+    assert large_lines - small_lines < 300, work
+    assert large_calls - small_calls < 200, work
+    assert 0 < small_calls < 3_000, "the counter counts"
+
+
+class Counted(ElasticsearchOutput):
+    """Counts what the interpreter does in `write`."""
+
+    def __init__(self) -> None:
+        self.work: list[tuple[int, int]] = []
+
+    def write(self, chunk: Chunk) -> None:
+        counter = Counter()
+        try:
+            with counter:
+                super().write(chunk)
+        finally:
+            self.work.append((counter.lines, counter.calls))
 
 
 def test_the_counter_sees_python_per_event() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -29,8 +30,6 @@ from urllib3.exceptions import ConnectTimeoutError
 from forwarder.api import ForwarderError
 
 if TYPE_CHECKING:
-    import ssl
-
     from forwarder.plugins.outputs.elasticsearch.hosts import Node
 
 _SICK: Final = frozenset({502, 503, 504})
@@ -80,6 +79,8 @@ class Cluster:
     def __init__(self, nodes: Sequence[Node], options: Options) -> None:
         # Its warnings about dead nodes would go to stderr; failed requests say the same through our log.
         logging.getLogger("elastic_transport").addHandler(logging.NullHandler())
+        if options.context is not None and options.context.verify_mode is ssl.CERT_NONE:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         configs = [_config(node, options) for node in dict.fromkeys(nodes)]
         self._pool = NodePool(
             configs,
@@ -188,6 +189,9 @@ class _PlainNode(Urllib3HttpNode):
             )
         else:
             self.pool = urllib3.HTTPConnectionPool(config.host, config.port, **limits)
+
+    def _log_request(self, *_: Any, **__: Any) -> None:
+        """Nothing: the base would decode whole bodies as soon as anybody listens to its logger."""
 
 
 def explain(response: Response, what: str) -> str:

@@ -179,7 +179,9 @@ class Delivery:
         count = len(bulk)
         kind, reason = error_of(response.body)
         if response.status == 413:
-            self._cluster.limit_bytes = max(1, bulk.nbytes // 2)
+            known = self._cluster.limit_bytes
+            half = max(1, bulk.nbytes // 2)
+            self._cluster.limit_bytes = half if known is None else min(known, half)
             kind = kind or "request_too_large"
             self._output.log_repeated(
                 "a request was too large for the server, which gets smaller ones from now on",

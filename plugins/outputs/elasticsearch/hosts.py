@@ -81,7 +81,7 @@ def _node(text: str, defaults: Defaults) -> Node:
         return _checked(Node(defaults.scheme, bare, defaults.port, path, defaults.user, defaults.password))
     if found := _ESCAPED.fullmatch(text):
         text = f"{found[1]}{quote_plus(found[2])}:{quote_plus(found[3])}{found[4]}"
-    shown = re.sub(r"//.*@", "//", text)
+    shown = re.sub(r"^(\w+://)?.*@", lambda found: found[1] or "", text)
     try:
         url = urlsplit(text)
         port_given, host = url.port, url.hostname
