@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import json
 import socket
 import ssl
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from forward_peer import Message, Peer, wait_for
 
 from forwarder._native import EventBatch, EventStream
+from forwarder.api import ConfigError
 from forwarder.api.testing import Driver, run
+from forwarder.config import InvalidConfiguration
 from forwarder.plugins.outputs.forward.acks import UNACKNOWLEDGED
 
 if TYPE_CHECKING:
@@ -465,3 +469,99 @@ def test_secondary_takes_over() -> None:
             driver.emit("t", {"n": 1})
             driver.wait_for(lambda: driver["out"].by_secondary == 1)
         assert peer.records == [{"n": 1}]
+
+
+# ------------------------------------------------------------ the start
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("heartbeat_type udp\n dns_round_robin true", "dns_round_robin"),
+        ("send_keepalive_packet true", "send_keepalive_packet"),
+        ("ack_response_timeout 0", "ack_response_timeout"),
+        ("host 127.0.0.1", "<server>"),
+        ("transport tls\n tls_ca_cert_path /nowhere.pem", "/nowhere.pem does not exist"),
+        ("transport tls\n tls_client_cert_path /nowhere.pem", "/nowhere.pem"),
+        ("transport tls\n tls_ciphers NONSENSE", "ciphers"),
+        ("tls_cert_thumbprint abc", "Windows"),
+        ("<security>\n shared_key x\n </security>", "self_hostname"),
+        ("<server>\n host a\n port 0\n </server>", "port must be between"),
+        ("<service_discovery>\n @type file\n path /nowhere.yaml\n </service_discovery>", "/nowhere.yaml"),
+        ("<service_discovery>\n @type zookeeper\n </service_discovery>", "zookeeper"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(options: str, message: str) -> None:
+    with pytest.raises(InvalidConfiguration) as error:
+        run(config("<server>\n host 127.0.0.1\n </server>", options=options), start=False)
+    assert message in str(error.value)
+
+
+def test_without_servers_or_tag() -> None:
+    with pytest.raises(InvalidConfiguration, match="at least one server"):
+        run(config(), start=False)
+    text = config("<server>\n host 127.0.0.1\n </server>").replace(
+        "<buffer tag>", "<buffer time>\n timekey 1d"
+    )
+    with pytest.raises(InvalidConfiguration, match="must include 'tag'"):
+        run(text.replace("flush_mode immediate", ""), start=False)
+
+
+def test_an_unknown_name_stops_the_start(peer: Peer) -> None:
+    unknown = "<server>\n host does-not-exist.invalid\n </server>"
+    with pytest.raises(ConfigError, match="does-not-exist"):
+        run(config(server(peer), unknown))
+    with run(config(server(peer), unknown, options="ignore_network_errors_at_startup true")) as driver:
+        driver.emit("t", {"n": 1})
+        delivered(driver, 1)
+    with run(config(server(peer), unknown, options="heartbeat_type none")) as driver:
+        driver.emit("t", {"n": 1})
+        delivered(driver, 1)
+
+
+def test_verify_connection_at_startup() -> None:
+    options = f"verify_connection_at_startup true\n {security()}"
+    with Peer(shared_key="k3y") as peer, run(config(peer, options=options)):
+        assert peer.pings
+    with Peer(shared_key="other") as peer, pytest.raises(ConfigError, match="refuses us"):
+        run(config(peer, options=options))
+
+
+def test_servers_of_a_file_come_and_go(tmp_path: Path) -> None:
+    path = tmp_path / "servers.json"
+    with Peer() as a, Peer() as b:
+
+        def publish(*peers: Peer) -> None:
+            entries = [{"host": "127.0.0.1", "port": each.port} for each in peers]
+            path.with_suffix(".new").write_text(json.dumps(entries))
+            path.with_suffix(".new").replace(path)
+
+        publish(a)
+        section = f"<service_discovery>\n @type file\n path {path}\n </service_discovery>"
+        with run(config(section, options="keepalive true")) as driver:
+            driver.emit("t", {"n": 1})
+            wait_for(lambda: a.records == [{"n": 1}])
+            publish(b)
+            driver.wait_for(lambda: "server is gone" in driver.log)
+            wait_for(lambda: a.open == 0)
+            driver.emit("t", {"n": 2})
+            wait_for(lambda: b.records == [{"n": 2}])
+            path.write_text("nonsense")
+            driver.wait_for(lambda: "the servers stay as they are" in driver.log)
+            driver.emit("t", {"n": 3})
+            wait_for(lambda: b.records == [{"n": 2}, {"n": 3}])
+
+
+def test_a_stop_waits_for_acks(peer: Peer) -> None:
+    """Events that are on their way at a stop are delivered, not lost."""
+    release = threading.Event()
+    peer.ack = lambda _: release.wait(10)
+    driver = run(config(peer, options="require_ack_response true", buffer="flush_interval 600"))
+    driver.emit("t", {"n": 1})
+    stopping = threading.Thread(target=driver.stop)
+    stopping.start()
+    wait_for(lambda: peer.open >= 1)
+    release.set()
+    stopping.join(10)
+    assert driver["out"].delivered == 1
+    assert driver["out"].lost == {}
