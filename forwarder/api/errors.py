@@ -21,7 +21,18 @@ class ConfigError(ForwarderError):
 
 
 class BufferOverflow(ForwarderError):  # noqa: N818 - Fluentd's name for it
-    """Downstream is full; nothing of the batch was taken. The input answers in its protocol's way."""
+    """Downstream is full; nothing of the batch was taken. The input answers in its protocol's way.
+
+    Where a disk refuses what there was room for, a part may have been taken, and comes twice if it is sent
+    again. For the books:
+
+    Attributes:
+        refused: events that the output has given back.
+        taken: events of the batch that have gone on.
+    """
+
+    refused = 0
+    taken = 0
 
 
 class PartialWrite(ForwarderError):  # noqa: N818 - says what happened, as BufferOverflow does

@@ -70,7 +70,8 @@ class BufferMetrics(NamedTuple):
     limit_bytes: int = 0
     """`total_limit_size`."""
     refuses: bool = False
-    """Full: what comes is refused, waits, or displaces the oldest chunk, as `overflow_action` says."""
+    """Full, or its disk takes nothing: what comes is refused, waits, or displaces the oldest chunk, as
+    `overflow_action` says."""
     timekeys: tuple[int, ...] = ()
     """Time slots of the chunks, in ascending order."""
     flush_threads: int = 0
@@ -123,6 +124,10 @@ class PluginMetrics(NamedTuple):
     """Outputs: attempts after which the chunk went back into the buffer."""
     secondary_flushes: int = 0
     """Outputs: chunks delivered by `<secondary>`."""
+    refused: int = 0
+    """Outputs: part of `received` that went back, because a disk would not have it; the sender keeps it."""
+    returned: int = 0
+    """Outputs: part of `emitted` that a `<store>` refused."""
     error_reasons: Mapping[str, int] = _NO_REASONS
     """`to_error` by reason."""
     flush_times: FlushTimes = FlushTimes()
@@ -130,10 +135,12 @@ class PluginMetrics(NamedTuple):
     @property
     def balance(self) -> int:
         """Events in the plugin's hands, or not accounted for: 0 for a filter or an output at rest."""
-        out = self.emitted if self.kind in ("input", "filter") else max(self.delivered, self.emitted)
+        emitted = self.emitted - self.returned
+        out = emitted if self.kind in ("input", "filter") else max(self.delivered, emitted)
         held = self.buffer.events if self.buffer else 0
         gone = sum(self.lost.values()) + sum(self.rejected.values())
-        return self.received + self.added + self.recovered - out - held - self.to_error - gone
+        came = self.received - self.refused + self.added + self.recovered
+        return came - out - held - self.to_error - gone
 
     @property
     def filtered(self) -> int:
@@ -197,7 +204,7 @@ class Metrics(NamedTuple):
             recovered += plugin.recovered
             if plugin.kind == "output":
                 # what was emitted too has only changed hands: relabel, copy
-                delivered += max(0, plugin.delivered - plugin.emitted)
+                delivered += max(0, plugin.delivered - plugin.emitted + plugin.returned)
             buffered += plugin.buffer.events if plugin.buffer else 0
             filtered += plugin.filtered
             lost += sum(plugin.lost.values()) - plugin.filtered

@@ -102,8 +102,11 @@ class PluginContext:
         if router is not None and self.has_error_label:
             try:
                 router.route(batch)
-            except BufferOverflow:
+            except BufferOverflow as full:
                 self.log_repeated("@ERROR has no room", count=count, level="error")
+                if full.taken:
+                    self.counters.error(full.taken, reason)
+                    count -= full.taken
             else:
                 self.counters.error(count, reason)
                 self.log_repeated("send events to @ERROR", count=count, reason=reason, error=error)

@@ -162,8 +162,10 @@ class BufferedOutput(OutputNode):
                     self._work.notify()
         except OSError as error:
             # nothing is in the buffer: the input keeps the batch, or counts it
-            counters.refuse(count - counters.frame.explained)
-            raise self._refused(error) from error
+            refusal = self._refused(error)
+            refusal.refused = count - counters.frame.explained
+            counters.refuse(refusal.refused)
+            raise refusal from error
         try:
             self.buffer.settle()
         except OSError as error:
@@ -571,7 +573,8 @@ class BufferedOutput(OutputNode):
             timekeys = {chunk.key.timekey for chunk in chunks if chunk.key.timekey is not None}
             return BufferMetrics(
                 buffer.events, buffer.size_bytes, len(buffer.staged), buffer.queued, len(buffer.flying),
-                now - oldest, staged, buffer.size_bytes - staged, self.limits.total_bytes, buffer.full,
+                now - oldest, staged, buffer.size_bytes - staged, self.limits.total_bytes,
+                buffer.full or buffer.failing,
                 tuple(sorted(timekeys)), sum(thread.is_alive() for thread in self._threads),
                 len(self._threads), self._retry_metrics(now),
             )  # fmt: skip

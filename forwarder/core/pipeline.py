@@ -88,9 +88,10 @@ class DirectOutput(OutputNode):
         frame.explained = 0
         try:
             self.plugin.process_batch(batch)
-        except BufferOverflow:
+        except BufferOverflow as error:
             # behind it there is no room after all (a disk just got full): whoever waits tries again
-            counters.refuse(count - frame.explained)
+            error.refused = count - frame.explained
+            counters.refuse(error.refused)
             raise
         except Exception as error:
             self.context.log.debug("output raised", exc_info=error)

@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from forwarder._native import TagRoutes
+from forwarder.api.errors import BufferOverflow
 from forwarder.config.patterns import TagPattern
 from forwarder.core.pipeline import FilterNode, OutputNode, Pipeline
 
@@ -140,8 +141,14 @@ class Router:
         parts = self._split(batch)
         for pipeline, part in parts:
             pipeline.output.admit(part)
+        taken = 0
         for pipeline, part in parts:
-            pipeline.run(part)
+            try:
+                pipeline.run(part)
+            except BufferOverflow as error:
+                error.taken = taken + len(part) - error.refused
+                raise
+            taken += len(part)
 
     def hand_on(self, batch: EventBatch, counters: Counters) -> None:
         """As `route`, with the books of whoever emits: before anything further down has its own."""
@@ -149,7 +156,7 @@ class Router:
         counters.offer(count)
         try:
             self.route(batch)
-        except BaseException:
-            counters.withdraw(count)
+        except BaseException as error:
+            counters.withdraw(count, error.taken if isinstance(error, BufferOverflow) else 0)
             raise
         counters.emit(count)

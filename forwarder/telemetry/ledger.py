@@ -36,8 +36,9 @@ class Counters:
     __slots__ = (
         "_gone", "_lock", "_offered", "_taken", "added", "batches", "by_secondary", "delivered",
         "dropped_chunks", "emitted", "errors", "failures", "flush_counts", "flush_seconds", "flushes",
-        "frame", "id", "kind", "lost", "oversized", "parent", "received", "recovered", "rejected", "retries",
-        "rollbacks", "secondary_flushes", "settling", "slow_flushes", "to_error", "type",
+        "frame", "id", "kind", "lost", "oversized", "parent", "received", "recovered", "refused", "rejected",
+        "retries", "returned", "rollbacks", "secondary_flushes", "settling", "slow_flushes", "to_error",
+        "type",
     )  # fmt: skip
 
     def __init__(self, plugin_id: str, kind: str, type_name: str) -> None:
@@ -49,7 +50,7 @@ class Counters:
         self.received = self.emitted = self.delivered = self.added = self.to_error = 0
         self.flushes = self.failures = self.retries = self.slow_flushes = 0
         self.by_secondary = self.oversized = self.batches = self.recovered = self.dropped_chunks = 0
-        self.rollbacks = self.secondary_flushes = 0
+        self.rollbacks = self.secondary_flushes = self.refused = self.returned = 0
         self.lost: dict[str, int] = {}
         self.rejected: dict[str, int] = {}
         self.errors: dict[str, int] = {}
@@ -72,11 +73,13 @@ class Counters:
             self.batches += 1
 
     def refuse(self, count: int) -> None:
-        """Takes back that events came in: a disk would not have them, and the sender keeps them."""
+        """Books events that came in and went back: a disk would not have them, and the sender keeps them."""
         with self._lock:
-            self.received -= count
+            self.refused += count
+            self._balance()
         if self.parent is not None:
-            self.parent.hand(-count)
+            with self.parent._lock:
+                self.parent.returned += count
 
     def explain(self, count: int) -> None:
         """Notes that the plugin is about to name a reason for events of the batch or chunk at hand."""
@@ -111,12 +114,15 @@ class Counters:
             else:
                 self._balance()
 
-    def withdraw(self, count: int) -> None:
-        """Books events that were offered and not taken."""
+    def withdraw(self, count: int, taken: int) -> None:
+        """Books offered events as not taken. `taken`: those that were, for all that: they may come twice."""
         with self._lock:
             self._offered -= count
+            self.emitted += taken
             if self.kind == "filter":
-                self.added -= count
+                self.added -= count - taken
+            elif self.received or self.kind != "input":
+                self.added += taken
 
     def emit(self, count: int) -> None:
         """Books offered events that routes took."""
@@ -132,9 +138,9 @@ class Counters:
 
     def _balance(self) -> None:
         """Books what was made here: a line that gives several events, a copy. The caller holds the lock."""
-        out = self.emitted + self._offered + self._gone
+        out = self.emitted - self.returned + self._offered + self._gone
         if self.received or self.kind != "input":
-            self.added = max(self.added, out - self.received - self.recovered)
+            self.added = max(self.added, out - self.received + self.refused - self.recovered)
         else:
             self._taken = max(self._taken, out)
 
@@ -245,7 +251,8 @@ class Counters:
             self.id, self.kind, self.type, received, self.emitted, self.delivered, self.added, self.to_error,
             dict(self.lost), dict(self.rejected), buffer, self.flushes, self.failures, self.retries,
             self.slow_flushes, self.by_secondary, self.oversized, self.batches, self.recovered,
-            self.dropped_chunks, self.rollbacks, self.secondary_flushes, dict(self.errors),
+            self.dropped_chunks, self.rollbacks, self.secondary_flushes, self.refused, self.returned,
+            dict(self.errors),
             FlushTimes(tuple(self.flush_counts), self.flush_seconds),
         )  # fmt: skip
 

@@ -5,8 +5,8 @@ and `/readyz` answer 200 or 503, with the reasons as text:
 
 - `/healthz` (liveness): 503 where a flush thread has ended, or an output's lock is held for seconds.
 - `/readyz` (readiness): 503 before all plugins have started and from the stop on; where an output's buffer
-  is full; where an output has delivered nothing for `not_ready_after` while attempts failed; and where it
-  gave a chunk up and has delivered nothing since.
+  is full or its disk takes nothing; where an output has delivered nothing for `not_ready_after` while
+  attempts failed; and where it gave a chunk up and has delivered nothing since.
 
 *Delivery*: no events.
 
@@ -179,7 +179,7 @@ def not_ready(metrics: Metrics, failing_seconds: float) -> list[str]:
     reasons = [] if metrics.state == "running" else [metrics.state]
     for name, buffer in _buffers(metrics):
         if buffer.refuses:
-            reasons.append(f"{name}: the buffer is full")
+            reasons.append(f"{name}: the buffer is full, or its disk takes nothing")
         if buffer.retry.gave_up:
             reasons.append(f"{name}: a chunk was given up, and none was delivered since")
         elif buffer.retry.failing_seconds > failing_seconds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import socket
 import subprocess
@@ -10,11 +11,13 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from forwarder.api import Chunk, EventBatch, EventStream, Filter, Input, Output, PartialWrite
+from forwarder.api import BufferOverflow, Chunk, EventBatch, EventStream, Filter, Input, Output, PartialWrite
 from forwarder.api.metrics import FLUSH_BUCKETS, Family, Sample
 from forwarder.api.testing import Capture, Driver, run
 from forwarder.config import InvalidConfiguration
@@ -167,10 +170,21 @@ class Burst(Input):
             thread.start()
 
     def _run(self, books: bool) -> None:
+        books = books and self.context.id == "books"
+        tries = 0
         while not self._stopping.is_set():
-            if self.context.id == "books" and books:
+            if books:
                 self.context.received(len(self.batch))
-            self.emit_batch(self.batch)
+            while True:
+                tries += 1
+                try:
+                    self.emit_batch(self.batch)
+                except BufferOverflow:
+                    if tries % 3 == 0 or self._stopping.is_set():
+                        self.context.drop(len(self.batch), "overflow")
+                        break
+                else:
+                    break
 
     def stop(self) -> None:
         self._stopping.set()
@@ -264,10 +278,19 @@ def test_the_books_balance_in_every_scrape_while_events_flow() -> None:
         plugins={("input", "burst"): Burst, ("filter", "half"): Half, ("output", "flaky"): Flaky},
     ) as driver:
         threads, batch = 3, 200
+        node = next(placed.node for placed in driver.engine.plugins if placed.context.id == "flaky")
+        append, calls = node.buffer.append_all, itertools.count()
+
+        def append_all(*arguments: Any, **options: Any) -> bool:
+            if next(calls) % 11 == 0:
+                raise OSError("the disk is full")
+            return bool(append(*arguments, **options))
+
+        node.buffer.append_all = append_all
         # each batch may be doubled by the filter and again by the copy; a flush thread holds a chunk
         most = threads * batch * 4 + 2 * 200
         flying, received = set(), -1.0
-        for _ in range(150):
+        for _ in range(60):
             page = scrape(driver)
             in_flight = page["ledger_in_flight_events"]
             assert balance(page) == in_flight
@@ -284,6 +307,7 @@ def test_the_books_balance_in_every_scrape_while_events_flow() -> None:
         assert (totals.in_flight, totals.buffered) == (0, 0)
         assert min(totals.added, totals.filtered, totals.delivered, totals.lost, totals.rejected) > 0
         assert driver["flaky"].dropped_chunks > 0
+        assert driver["flaky"].refused > 0
 
 
 def test_counters_never_fall() -> None:
@@ -292,7 +316,7 @@ def test_counters_never_fall() -> None:
     )  # fmt: skip
     with run(config, plugins={("input", "burst"): Burst}) as driver:
         before: Numbers = {}
-        for _ in range(50):
+        for _ in range(25):
             page = scrape(driver)
             for (name, labels), value in page.numbers.items():
                 if name.endswith("_total"):
@@ -318,10 +342,38 @@ def test_an_input_holds_what_a_full_buffer_refuses() -> None:
         with pytest.raises(Exception, match="full"):
             driver.emit("t", {"a": 2}, {"a": 3})
         page = scrape(driver)
-        assert page.of("out_test", "buffer_full") == 1
+        assert page.of("out_test", "buffer_refuses") == 1
         # what a caller keeps for another try is in its hands
         assert (page.of("@engine", "received_events_total"), page["ledger_in_flight_events"]) == (3, 2)
         assert balance(page) == 2
+
+
+def test_what_a_file_buffer_keeps_is_recovered(tmp_path: Path) -> None:
+    config = (
+        SOURCE
+        + f"""
+        <match **>
+          @type test
+          <buffer>
+            @type file
+            path {tmp_path}/buffer
+            flush_mode lazy
+          </buffer>
+        </match>"""
+    )
+    with run(config) as driver:
+        driver.emit("t", {"a": 1}, {"a": 2})
+        assert balance(scrape(driver)) == 0
+    with run(config) as driver:
+        driver.emit("t", {"a": 3})
+        page = scrape(driver)
+        assert page.of("out_test", "recovered_events_total") == 2
+        assert page.of("out_test", "buffer_events") == 3
+        assert page.of("out_test", "buffer_bytes") > 0
+        assert (balance(page), page["ledger_in_flight_events"]) == (0, 0)
+        driver.flush()
+        driver.wait_for(lambda: driver["out_test"].delivered == 3)
+        assert balance(scrape(driver)) == 0
 
 
 def test_readyz_and_healthz() -> None:
@@ -353,7 +405,7 @@ def test_readyz_and_healthz() -> None:
         assert page.of("out_test", "retrying_chunks") == 1
         assert fetch(driver, "/healthz")[:2] == (200, b"ok\n"), "failing is no reason for a restart"
         driver.emit("t", {"a": "x" * 90})
-        assert b"out_test: the buffer is full" in fetch(driver, "/readyz")[1]
+        assert b"out_test: the buffer is full, or its disk takes nothing" in fetch(driver, "/readyz")[1]
         output.fail_with = lambda _: None
         driver.wait_for(lambda: fetch(driver, "/readyz")[0] == 200)
         assert scrape(driver)["ready"] == 1
