@@ -51,7 +51,7 @@ def disk(tmp_path: Path, tools: Tools) -> Iterator[Callable[[int], Path]]:
         folder.mkdir()
         command = [tools.need("mount"), "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
         if subprocess.run(command, check=False, capture_output=True).returncode:
-            tools.unavailable("the right to mount a tmpfs")
+            pytest.skip("no right to mount a tmpfs here")  # tests/faults fills disks without it too
         mounted.append(folder)
         return folder
 
