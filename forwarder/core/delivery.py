@@ -12,19 +12,20 @@ from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, Final, cast
 
 from forwarder.api.errors import BufferOverflow, PartialWrite, UnrecoverableError
-from forwarder.api.metrics import BufferMetrics, RetryMetrics
 from forwarder.buffer.file import RottenRecordError
 from forwarder.buffer.fluentd import TornChunkError
 from forwarder.buffer.limits import Limits
 from forwarder.buffer.memory import MemoryBuffer
 from forwarder.core import backup
 from forwarder.core.blocks import Blocks
+from forwarder.core.figures import Outcome, buffer_metrics
 from forwarder.core.implements import delays
 from forwarder.core.pipeline import OutputNode
 from forwarder.core.retry import RetryPolicy, RetryState
 
 if TYPE_CHECKING:
     from forwarder._native import EventBatch
+    from forwarder.api.metrics import BufferMetrics
     from forwarder.api.plugin import Output
     from forwarder.buffer.chunk import BufferChunk
     from forwarder.buffer.file import Recovery
@@ -77,8 +78,7 @@ class BufferedOutput(OutputNode):
         self._retries: dict[bytes, RetryState] = {}
         self._unconfirmed: dict[bytes, tuple[BufferChunk, float, bool]] = {}
         self._last_failed: bytes | None = None
-        self._failing_since: float | None = None  # the first failure with no delivery after it
-        self._gave_up = False
+        self._outcome = Outcome()
         self._health: RetryState | None = None
         self._draining = False
         self._leaves = False
@@ -356,8 +356,8 @@ class BufferedOutput(OutputNode):
             if not self.buffer.remove(chunk):
                 return
             retried = self._retries.pop(chunk.id, None)
-            self._last_failed = self._health = self._failing_since = None
-            self._gave_up = False
+            self._last_failed = self._health = None
+            self._outcome.delivered()
             self.context.counters.flush(chunk.count - explained, by_secondary=by_secondary)
             self._room.notify_all()
             self._work.notify_all()
@@ -378,7 +378,7 @@ class BufferedOutput(OutputNode):
         """Books a failure and gives the chunk back or up; `alone`: it says nothing about the destination.
         The caller holds the lock."""
         self.context.counters.fail()
-        self._failing_since = self._failing_since or now
+        self._outcome.failed(now)
         retry = self._retries.get(chunk.id)
         if retry is None:
             retry = self._retries[chunk.id] = RetryState(self.policy, now)
@@ -392,7 +392,7 @@ class BufferedOutput(OutputNode):
             self._last_failed = chunk.id
         if retry.exhausted and self._evacuated(chunk):
             self._retries.pop(chunk.id, None)
-            self._gave_up = True
+            self._outcome.gave_up()
             if self.buffer.remove(chunk):
                 self.context.counters.lose(chunk.count, "retry_limit")
             self._room.notify_all()
@@ -565,30 +565,8 @@ class BufferedOutput(OutputNode):
         if not self._work.acquire(timeout=_LOCK_SECONDS):
             raise TimeoutError(f"{self.context.id}: the delivery has held its lock for {_LOCK_SECONDS} s")
         try:
-            buffer = self.buffer
-            chunks = list(buffer.chunks())
             now = self._now()
-            oldest = min((chunk.born for chunk in chunks), default=now)
-            staged = sum(chunk.size_bytes for chunk in buffer.staged.values())
-            timekeys = {chunk.key.timekey for chunk in chunks if chunk.key.timekey is not None}
-            return BufferMetrics(
-                buffer.events, buffer.size_bytes, len(buffer.staged), buffer.queued, len(buffer.flying),
-                now - oldest, staged, buffer.size_bytes - staged, self.limits.total_bytes,
-                buffer.full or buffer.failing,
-                tuple(sorted(timekeys)), sum(thread.is_alive() for thread in self._threads),
-                len(self._threads), self._retry_metrics(now),
-            )  # fmt: skip
+            retry = self._outcome.metrics(self._retries.values(), now, self._wall())
+            return buffer_metrics(self.buffer, self.limits.total_bytes, now, self._threads, retry)
         finally:
             self._work.release()
-
-    def _retry_metrics(self, now: float) -> RetryMetrics:
-        retries = self._retries.values()
-        ahead = self._wall() - now
-        return RetryMetrics(
-            0.0 if self._failing_since is None else now - self._failing_since,
-            max((retry.steps for retry in retries), default=0),
-            min((retry.since + ahead for retry in retries), default=None),
-            min((retry.next_time + ahead for retry in retries), default=None),
-            len(retries),
-            self._gave_up,
-        )

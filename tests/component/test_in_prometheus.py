@@ -310,6 +310,61 @@ def test_the_books_balance_in_every_scrape_while_events_flow() -> None:
         assert driver["flaky"].refused > 0
 
 
+FLOOD = """
+import socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.connect(("127.0.0.1", int(sys.argv[1])))
+line = b"<13>Nov 23 18:00:00 host app[1]: the quick brown fox"
+for number in range(int(sys.argv[2])):
+    sock.send(line if number % 10 else b"no syslog")
+"""
+
+
+def test_the_books_balance_in_a_flood_that_the_kernel_drops_a_part_of() -> None:
+    """What was sent over UDP is what the page says was received; nothing of it is without an account."""
+    config = (
+        SOURCE
+        + """
+        <source>
+          @type syslog
+          @id in
+          port 0
+          tag s
+          <transport udp>
+            receive_buffer_size 4096
+          </transport>
+        </source>
+        <match s.**>
+          @type null
+          @id out
+          <buffer>
+            flush_mode immediate
+          </buffer>
+        </match>
+        """
+    )
+    count = 30_000
+    with run(config) as driver:
+        port = str(driver.plugin("in").bound_port)
+        with subprocess.Popen([sys.executable, "-c", FLOOD, port, str(count)]) as flood:
+            while flood.poll() is None:
+                page = scrape(driver)
+                assert balance(page) == page["ledger_in_flight_events"] >= 0
+        assert flood.returncode == 0
+        driver.wait_for(lambda: driver["in"].received == count)
+        driver.wait_for(lambda: scrape(driver)["ledger_buffered_events"] == 0)
+        page = scrape(driver)
+        dropped = page.of("in", "lost_events_total", reason="kernel_drop")
+        unmatched = page.of("in", "lost_events_total", reason="unmatched") + page.of(
+            "in", "lost_events_total", reason="no_priority"
+        )
+        assert dropped > 0, "the receive buffer is tiny"
+        assert unmatched > 0
+        assert page["ledger_received_events_total"] == count
+        assert page["ledger_delivered_events_total"] == count - dropped - unmatched
+        assert page["ledger_in_flight_events"] == 0
+
+
 def test_counters_never_fall() -> None:
     config = SOURCE + "<source>\n@type burst\n</source>\n<match **>\n@type copy\n" + (
         "<store>\n@type null\n</store>\n" * 2 + "</match>\n"
