@@ -99,6 +99,11 @@ class BulkRequests:
     @property
     def unreadable_bytes(self) -> int:
         """Bytes that are no event stream, and those behind them in the same block."""
+    def with_equals(self, bulks: Sequence[Bulk]) -> EventStream:
+        """The chunk's events that are in `bulks` or equal to one that is, in order.
+
+        A deterministic id counts how many equal events stood before it in the chunk. Where a part of a chunk
+        is to be encoded again without the others, this keeps the ids as they were."""
 
 @final
 class Bulk:

@@ -7,6 +7,7 @@ pub mod encode;
 mod keys;
 mod record;
 
+use std::collections::HashSet;
 use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,9 +18,10 @@ use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::event::EventStream;
-use crate::msgpack::read_entry;
+use crate::msgpack::{Entries, read_entry};
 pub use config::{Config, Operation};
 use encode::{Encoder, Part, Target};
 
@@ -60,14 +62,41 @@ impl Source {
         self.blocks.iter().map(|block| block.bind(py).as_bytes()).collect()
     }
 
+    /// All entries that are at these places or equal to one that is, in the order of the chunk.
+    fn equals(&self, py: Python<'_>, places: &[usize]) -> EventStream {
+        let slices = self.slices(py);
+        let (data, count) = py.detach(|| {
+            let hash = |place: usize| {
+                let (block, mut pos) = self.locate(place);
+                read_entry(slices[block], &mut pos).ok().map(|entry| xxh3_128(entry.bytes))
+            };
+            let wanted: HashSet<u128> = places.iter().filter_map(|place| hash(*place)).collect();
+            let mut data = Vec::new();
+            let mut count = 0;
+            for entry in slices.iter().flat_map(|block| Entries::new(block).map_while(Result::ok)) {
+                if wanted.contains(&xxh3_128(entry.bytes)) {
+                    data.extend_from_slice(entry.bytes);
+                    count += 1;
+                }
+            }
+            (data, count)
+        });
+        EventStream { data: PyBytes::new(py, &data).unbind(), count }
+    }
+
+    /// Which block an entry is in, and where.
+    fn locate(&self, place: usize) -> (usize, usize) {
+        let block = self.starts.partition_point(|start| *start <= place).saturating_sub(1);
+        (block, place - self.starts[block])
+    }
+
     /// The entries that start at these places, in their order.
     fn stream(&self, py: Python<'_>, entries: impl Iterator<Item = usize>) -> PyResult<EventStream> {
         let slices = self.slices(py);
         let mut data = Vec::new();
         let mut count = 0;
         for entry in entries {
-            let block = self.starts.partition_point(|start| *start <= entry).saturating_sub(1);
-            let mut pos = entry - self.starts[block];
+            let (block, mut pos) = self.locate(entry);
             let entry =
                 read_entry(slices[block], &mut pos).map_err(|why| PyValueError::new_err(why.to_string()))?;
             data.extend_from_slice(entry.bytes);
@@ -151,21 +180,35 @@ impl BulkEncoder {
             count: outcome.time_error_count,
         };
         let time_errors = Py::new(py, time_errors)?;
-        Ok(BulkRequests { bulks, refused, time_errors, unreadable_bytes: outcome.unreadable })
+        Ok(BulkRequests { bulks, refused, time_errors, unreadable_bytes: outcome.unreadable, source })
     }
 }
 
 /// What became of a chunk. Immutable.
-#[pyclass(frozen, get_all, module = "forwarder._native")]
+#[pyclass(frozen, module = "forwarder._native")]
 pub struct BulkRequests {
+    source: Arc<Source>,
     /// The requests, in order.
+    #[pyo3(get)]
     bulks: Vec<Py<Bulk>>,
     /// Events that cannot be sent, by reason.
+    #[pyo3(get)]
     refused: Vec<(&'static str, Py<EventStream>)>,
     /// Events for `time_parse_error_tag`.
+    #[pyo3(get)]
     time_errors: Py<EventStream>,
     /// Bytes behind entries that are no MessagePack.
+    #[pyo3(get)]
     unreadable_bytes: usize,
+}
+
+#[pymethods]
+impl BulkRequests {
+    /// `with_equals(bulks) -> EventStream`: what is left of the chunk when only these requests of it are.
+    fn with_equals(&self, py: Python<'_>, bulks: Vec<PyRef<'_, Bulk>>) -> EventStream {
+        let places: Vec<_> = bulks.iter().flat_map(|bulk| &bulk.part.items).map(|item| item.entry).collect();
+        self.source.equals(py, &places)
+    }
 }
 
 /// One request: its body (which has the buffer protocol) and what its items were made of. Immutable.
