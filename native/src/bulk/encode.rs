@@ -7,6 +7,7 @@
 mod apart;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
@@ -18,7 +19,7 @@ use super::record::Record;
 use crate::accessor::{Accessor, Step};
 use crate::formatters::read_event;
 use crate::json_out::{self, Floats};
-use crate::msgpack::{Entry, Malformed, Token, read_entry, read_token};
+use crate::msgpack::{Malformed, Token, read_entry, read_token};
 
 /// The field that Elasticsearch's tools take the time from.
 const TIMESTAMP: &[u8] = b"@timestamp";
@@ -26,6 +27,9 @@ const TIMESTAMP: &[u8] = b"@timestamp";
 const ID_MAX_BYTES: usize = 512;
 /// 64 values for 6 bits each (RFC 4648, section 5).
 const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// An id's quotes and the room between them.
+const ID_PLACE: &[u8; 24] = b"\"                      \"";
 
 /// What holds for one chunk.
 #[derive(Debug, Clone, Copy, Default)]
@@ -169,14 +173,22 @@ impl Encoder {
             keys,
             always,
             stamps,
-            own_meta: config.operation != Operation::Index
-                || config.deterministic_id
+            own_meta: (config.operation != Operation::Index && !config.deterministic_id)
                 || config.id_key.is_some()
                 || config.parent_key.is_some()
                 || config.routing_key.is_some(),
             doc_wrap: updates && !config.suppress_doc_wrap,
             config,
         })
+    }
+
+    /// Ends the action line.
+    #[inline]
+    fn open_document(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"}}\n");
+        if self.doc_wrap {
+            out.extend_from_slice(b"{\"doc\":");
+        }
     }
 
     /// Encodes the entries of all blocks; an entry never spans two.
@@ -222,8 +234,10 @@ struct Run<'a> {
     tail: &'static [u8],
     iso: Dated,
     seed: u64,
+    /// Where `head` has room for an id, if its hash is all that an event adds to it.
+    id_at: Option<usize>,
     /// How often the same entry has come, by hash.
-    seen: HashMap<u64, u64>,
+    seen: HashMap<u64, u64, BuildHasherDefault<AlreadyHash>>,
     times: FieldTimeCache,
     record: Record,
     scratch: [Vec<u8>; 2],
@@ -274,7 +288,8 @@ impl<'a> Run<'a> {
             },
             iso: Dated::new(&encoder.stamp_format, None)?,
             seed,
-            seen: HashMap::new(),
+            id_at: None,
+            seen: HashMap::default(),
             times: FieldTimeCache::default(),
             record: Record::default(),
             scratch: [Vec::new(), Vec::new()],
@@ -298,15 +313,11 @@ impl<'a> Run<'a> {
 
     /// Encodes one block, which starts at `base` of the whole.
     fn block(&mut self, data: &[u8], base: usize) {
-        let look = !self.encoder.always && self.encoder.keys.may_be_in(data);
+        let look = self.encoder.always || self.encoder.keys.may_be_in(data);
         let mut pos = 0;
         while pos < data.len() {
             let entry = base + pos;
-            let result = if self.encoder.always || look || self.encoder.own_meta {
-                self.one_by_one(data, &mut pos, look)
-            } else {
-                self.straight(data, &mut pos)
-            };
+            let result = if look { self.one_by_one(data, &mut pos) } else { self.straight(data, &mut pos) };
             match result {
                 Ok(start) => self.book(entry, start),
                 Err(Failure::Refused(reason)) => {
@@ -342,20 +353,44 @@ impl<'a> Run<'a> {
         self.part.items.push(Item { entry, start });
     }
 
-    /// The common case: nothing has to be known about the event but its time. Gives the start of its lines.
+    /// Looks at the event first.
+    fn one_by_one(&mut self, data: &[u8], pos: &mut usize) -> Result<usize, Failure> {
+        let mut end = *pos;
+        let entry = read_entry(data, &mut end)?;
+        if self.encoder.always || self.encoder.keys.may_be_in(entry.bytes) {
+            *pos = end;
+            return self.taken_apart(&entry);
+        }
+        self.straight(data, pos)
+    }
+
+    /// The common case: the record is written as it is. Gives the start of its lines.
     #[inline]
     fn straight(&mut self, data: &[u8], pos: &mut usize) -> Result<usize, Failure> {
         let event = read_event(data, *pos)?;
         if !(self.from..self.until).contains(&event.time_ns) {
             self.turn_to_date(event.time_ns);
         }
-        let out = &mut self.part.body;
-        let start = out.len();
-        out.extend_from_slice(&self.head);
+        let start = self.part.body.len();
+        self.part.body.extend_from_slice(&self.head);
         let mut end = event.pos;
-        if let Err(why) = json_out::write_record_at(out, data, &mut end, event.pairs, Floats::Oj) {
-            out.truncate(start);
-            return Err(why.into());
+        let mut written = Ok(());
+        if self.encoder.own_meta {
+            written = self.meta(&data[*pos..], &data[event.pos..], event.pairs);
+        }
+        if written.is_ok() {
+            let out = &mut self.part.body;
+            written = json_out::write_record_at(out, data, &mut end, event.pairs, Floats::Oj)
+                .map_err(Failure::from);
+        }
+        if let Err(failure) = written {
+            self.part.body.truncate(start);
+            read_entry(data, pos)?;
+            return Err(refused(failure));
+        }
+        if let Some(at) = self.id_at {
+            let id = self.id(&data[*pos..end]);
+            write_id(&mut self.part.body[start + at..], id);
         }
         self.add(event.time_ns, event.pairs);
         *pos = end;
@@ -382,54 +417,38 @@ impl<'a> Run<'a> {
         out.extend_from_slice(self.tail);
     }
 
-    /// Looks at the event first.
-    fn one_by_one(&mut self, data: &[u8], pos: &mut usize, look: bool) -> Result<usize, Failure> {
-        let entry = read_entry(data, pos)?;
-        if self.encoder.always || (look && self.encoder.keys.may_be_in(entry.bytes)) {
-            return self.taken_apart(&entry);
+    /// A hash of the chunk, the tag, the entry, and how many equal ones came before it.
+    #[inline]
+    fn id(&mut self, entry: &[u8]) -> u128 {
+        let hash = xxh3_128_with_seed(entry, self.seed);
+        let count = self.seen.entry(hash as u64).or_insert(0);
+        *count += 1;
+        match *count {
+            1 => hash,
+            count => xxh3_128(&[&hash.to_be_bytes()[..], &count.to_be_bytes()].concat()),
         }
-        if !(self.from..self.until).contains(&entry.time_ns) {
-            self.turn_to_date(entry.time_ns);
-        }
-        let start = self.part.body.len();
-        self.part.body.extend_from_slice(&self.head);
-        let written = self
-            .meta(&entry, entry.body, entry.pairs)
-            .and_then(|()| Ok(json_out::write_record(&mut self.part.body, entry.body, entry.pairs)?));
-        if let Err(failure) = written {
-            self.part.body.truncate(start);
-            return Err(refused(failure));
-        }
-        self.add(entry.time_ns, entry.pairs);
-        Ok(start)
     }
 
-    /// Writes the event's own part of the action line, and opens the document.
-    fn meta(&mut self, entry: &Entry<'_>, body: &[u8], pairs: usize) -> Result<(), Failure> {
-        if !self.encoder.own_meta {
-            return Ok(());
-        }
+    /// Writes the event's own part of the action line, and opens the document. `entry` may go on behind the
+    /// entry, `body` behind the record's pairs.
+    fn meta(&mut self, entry: &[u8], body: &[u8], pairs: usize) -> Result<(), Failure> {
         let config = self.config;
-        let out = &mut self.part.body;
-        let mut id = false;
         let value =
             |accessor: &Option<Accessor>| accessor.as_ref()?.get(body, pairs).filter(|value| truthy(value));
         if let Some(value) = value(&config.id_key) {
             scalar(value, ID_MAX_BYTES, "bad_id")?;
-            name(out, b"_id");
-            json_out::write_value(out, value, &mut 0)?;
-            id = true;
+            name(&mut self.part.body, b"_id");
+            json_out::write_value(&mut self.part.body, value, &mut 0)?;
         } else if config.deterministic_id {
-            let mut hash = xxh3_128_with_seed(entry.bytes, self.seed);
-            let count = self.seen.entry(hash as u64).or_insert(0);
-            if *count > 0 {
-                hash = xxh3_128(&[&hash.to_be_bytes()[..], &count.to_be_bytes()].concat());
-            }
-            *count += 1;
-            name(out, b"_id");
-            write_id(out, hash);
-            id = true;
+            let id = self.id(read_entry(entry, &mut 0)?.bytes);
+            name(&mut self.part.body, b"_id");
+            let at = self.part.body.len();
+            self.part.body.extend_from_slice(ID_PLACE);
+            write_id(&mut self.part.body[at..], id);
+        } else if config.operation != Operation::Index {
+            return Err(Failure::Refused("missing_id"));
         }
+        let out = &mut self.part.body;
         if let Some(value) = value(&config.parent_key) {
             scalar(value, usize::MAX, "bad_parent")?;
             name(out, b"_parent");
@@ -440,13 +459,7 @@ impl<'a> Run<'a> {
             name(out, config.routing_name.as_bytes());
             json_out::write_value(out, value, &mut 0)?;
         }
-        if !id && config.operation != Operation::Index {
-            return Err(Failure::Refused("missing_id"));
-        }
-        out.extend_from_slice(b"}}\n");
-        if self.encoder.doc_wrap {
-            out.extend_from_slice(b"{\"doc\":");
-        }
+        self.encoder.open_document(out);
         Ok(())
     }
 }
@@ -492,16 +505,39 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Appends 128 bits as 22 characters in quotes.
+/// Writes 128 bits as 22 characters into the start of `place`, behind its quote.
 #[inline]
-fn write_id(out: &mut Vec<u8>, id: u128) {
-    let mut text = [b'"'; 24];
-    let mut rest = id;
-    for letter in text[1..23].iter_mut().rev() {
-        *letter = URL_SAFE[(rest & 63) as usize];
-        rest >>= 6;
+fn write_id(place: &mut [u8], id: u128) {
+    // eleven letters of the upper 62 bits, one across the words, ten of the lower 60 bits
+    let (mut high, mut low) = ((id >> 66) as u64, id as u64);
+    let middle = URL_SAFE[(id >> 60 & 63) as usize];
+    for letter in place[1..12].iter_mut().rev() {
+        *letter = URL_SAFE[(high & 63) as usize];
+        high >>= 6;
     }
-    out.extend_from_slice(&text);
+    place[12] = middle;
+    for letter in place[13..23].iter_mut().rev() {
+        *letter = URL_SAFE[(low & 63) as usize];
+        low >>= 6;
+    }
+}
+
+/// For keys that are hashes.
+#[derive(Default)]
+struct AlreadyHash(u64);
+
+impl Hasher for AlreadyHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64(bytes);
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::accessor::is_key;
 use crate::msgpack::{self, Malformed, Token, read_token, skip_value};
 use crate::ruby_inspect;
 
@@ -14,6 +13,8 @@ const FEW: usize = 32;
 struct Field {
     /// The key as it stands in MessagePack.
     key: Range<usize>,
+    /// Its text; None for a key that is no string.
+    name: Option<Range<usize>>,
     value: Range<usize>,
 }
 
@@ -37,18 +38,23 @@ impl Record {
         let mut pos = 0;
         for _ in 0..pairs {
             let key = pos;
-            skip_value(body, &mut pos)?;
+            let name = match read_token(body, &mut pos)? {
+                Token::Str(name) | Token::Bin(name) => Some(pos - name.len()..pos),
+                _ => {
+                    pos = key;
+                    skip_value(body, &mut pos)?;
+                    None
+                }
+            };
             let value = pos;
             skip_value(body, &mut pos)?;
-            self.fields.push(Field { key: key..value, value: value..pos });
+            self.fields.push(Field { key: key..value, name, value: value..pos });
         }
         Ok(())
     }
 
     fn position(&self, key: &[u8]) -> Option<usize> {
-        self.fields.iter().position(|field| {
-            read_token(&self.bytes, &mut field.key.start.clone()).is_ok_and(|token| is_key(&token, key))
-        })
+        self.fields.iter().position(|field| field.name.clone().is_some_and(|name| self.bytes[name] == *key))
     }
 
     /// The value of a field, as MessagePack.
@@ -63,12 +69,15 @@ impl Record {
         let value = start..self.bytes.len();
         match self.position(key) {
             Some(at) => self.fields[at].value = value,
-            None => {
-                let start = self.bytes.len();
-                msgpack::write_text(&mut self.bytes, key, false);
-                self.fields.push(Field { key: start..self.bytes.len(), value });
-            }
+            None => self.push(key, value),
         }
+    }
+
+    fn push(&mut self, key: &[u8], value: Range<usize>) {
+        let start = self.bytes.len();
+        msgpack::write_text(&mut self.bytes, key, false);
+        let end = self.bytes.len();
+        self.fields.push(Field { key: start..end, name: Some(end - key.len()..end), value });
     }
 
     /// Takes a field out; whether there was one.
@@ -83,10 +92,16 @@ impl Record {
 
     /// Appends the pairs; gives their number.
     pub fn write(&self, out: &mut Vec<u8>) -> usize {
-        for field in &self.fields {
-            out.extend_from_slice(&self.bytes[field.key.clone()]);
-            out.extend_from_slice(&self.bytes[field.value.clone()]);
+        // most fields stand one behind the other, as they came
+        let mut run = 0..0;
+        for part in self.fields.iter().flat_map(|field| [&field.key, &field.value]) {
+            if part.start != run.end {
+                out.extend_from_slice(&self.bytes[run]);
+                run = part.clone();
+            }
+            run.end = part.end;
         }
+        out.extend_from_slice(&self.bytes[run]);
         self.fields.len()
     }
 
@@ -134,10 +149,8 @@ impl Record {
     fn put(&mut self, known: &mut HashMap<Vec<u8>, usize>, key: &[u8], value: Range<usize>) {
         if self.fields.len() == FEW && known.is_empty() {
             for (at, field) in self.fields.iter().enumerate() {
-                if let Ok(Token::Str(name) | Token::Bin(name)) =
-                    read_token(&self.bytes, &mut field.key.start.clone())
-                {
-                    known.insert(name.to_vec(), at);
+                if let Some(name) = field.name.clone() {
+                    known.insert(self.bytes[name].to_vec(), at);
                 }
             }
         }
@@ -149,9 +162,7 @@ impl Record {
         if self.fields.len() >= FEW {
             known.insert(key.to_vec(), self.fields.len());
         }
-        let start = self.bytes.len();
-        msgpack::write_text(&mut self.bytes, key, false);
-        self.fields.push(Field { key: start..self.bytes.len(), value });
+        self.push(key, value);
     }
 }
 

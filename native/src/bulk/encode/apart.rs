@@ -2,11 +2,11 @@
 
 use std::mem;
 
-use super::{Failure, Part, Run, TIMESTAMP, hex, name, refused, truthy};
+use super::{Failure, ID_PLACE, Part, Run, TIMESTAMP, hex, name, refused, truthy, write_id};
 use crate::accessor::Accessor;
 use crate::bulk::config::Operation;
 use crate::bulk::record::Record;
-use crate::json_out;
+use crate::json_out::{self, Floats};
 use crate::msgpack::{self, Entry, Token, read_token};
 
 impl Run<'_> {
@@ -59,10 +59,12 @@ impl Run<'_> {
             json_out::write_string(head, pipeline.as_bytes());
         }
         if !self.encoder.own_meta {
-            head.extend_from_slice(b"}}\n");
-            if self.encoder.doc_wrap {
-                head.extend_from_slice(b"{\"doc\":");
+            if self.config.deterministic_id {
+                name(head, b"_id");
+                self.id_at = Some(head.len());
+                head.extend_from_slice(ID_PLACE);
             }
+            self.encoder.open_document(head);
         }
         self.index = index;
     }
@@ -150,12 +152,19 @@ impl Run<'_> {
         }
         let start = self.part.body.len();
         self.part.body.extend_from_slice(&self.head);
-        body.clear();
-        let pairs = record.write(body);
-        let written = self.meta(entry, body, pairs).and_then(|()| self.document(record, body, update));
-        if let Err(failure) = written {
+        let mut written = Ok(());
+        if self.encoder.own_meta {
+            body.clear();
+            let pairs = record.write(body);
+            written = self.meta(entry.bytes, body, pairs);
+        }
+        if let Err(failure) = written.and_then(|()| self.document(record, body, update)) {
             self.part.body.truncate(start);
             return Err(failure);
+        }
+        if let Some(at) = self.id_at {
+            let id = self.id(entry.bytes);
+            write_id(&mut self.part.body[start + at..], id);
         }
         Ok(start)
     }
@@ -175,25 +184,23 @@ impl Run<'_> {
             Operation::Update | Operation::Upsert => self.keys_on_update(record)?,
             Operation::Index | Operation::Create => Vec::new(),
         };
-        body.clear();
-        let pairs = record.write(body);
+        let pairs = write_padded(record, body);
         let out = &mut self.part.body;
         let mut removed = false;
         for key in &on_update {
             removed |= record.remove(key);
         }
         if !removed {
-            json_out::write_record(out, body, pairs)?;
+            json_out::write_record_at(out, body, &mut 0, pairs, Floats::Oj)?;
             out.extend_from_slice(self.tail);
             return Ok(());
         }
-        update.clear();
-        let left = record.write(update);
-        json_out::write_record(out, update, left)?;
+        let left = write_padded(record, update);
+        json_out::write_record_at(out, update, &mut 0, left, Floats::Oj)?;
         if self.encoder.doc_wrap {
             if config.operation == Operation::Upsert {
                 out.extend_from_slice(b",\"upsert\":");
-                json_out::write_record(out, body, pairs)?;
+                json_out::write_record_at(out, body, &mut 0, pairs, Floats::Oj)?;
             }
             out.push(b'}');
         }
@@ -278,6 +285,15 @@ impl Run<'_> {
         msgpack::write_str(out, b"value");
         out.extend_from_slice(value);
     }
+}
+
+/// Puts the record's pairs into `out`, with some bytes behind them, for the JSON writer reads whole blocks
+/// where there are any.
+fn write_padded(record: &Record, out: &mut Vec<u8>) -> usize {
+    out.clear();
+    let pairs = record.write(out);
+    out.extend_from_slice(&[0; 16]);
+    pairs
 }
 
 /// Takes a field out of the record where it is neither nil nor false; gives its value.

@@ -297,7 +297,7 @@ fn deterministic_ids() {
     // without what went before, an event keeps its id unless an equal one is gone
     assert_eq!(ids(&target(), &records[1..2]), first[1..2]);
     // the ids must never change: documents would double over an update
-    assert_eq!(first[0], ids(&target(), &records)[0]);
+    assert_eq!(first[0], "DtCXNoZGUyQ_4Q14_FSvmJ");
 }
 
 #[test]
