@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -612,3 +613,12 @@ def test_the_chunks_id(server: BulkServer) -> None:
     assert first["c"] == second["c"]
     assert len(bytes.fromhex(first["c"])) == 16
     assert json.dumps(first) != json.dumps(second)
+
+
+def test_the_example_of_the_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ES_PASSWORD", "hunter2")
+    text = (Path(__file__).parents[2] / "docs/elasticsearch.md").read_text().split("```")[1]
+    with run(text, start=False) as driver:
+        assert [str(node) for node in driver.plugin(OUTPUT)._nodes("https://es1:9200")] == [
+            "https://es1:9200"
+        ]
