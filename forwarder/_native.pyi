@@ -160,6 +160,20 @@ class CompiledFormatter:
     def format(self, batch: EventBatch) -> bytes:
         """All events' bytes, in order."""
 
+def csv_formatter(
+    fields: Sequence[str], delimiter: str, force_quotes: bool, newline: str
+) -> CompiledFormatter:
+    """Chosen fields as comma-separated values. Raises ValueError for a bad record accessor."""
+
+def ltsv_formatter(delimiter: str, label_delimiter: str, replacement: str, newline: str) -> CompiledFormatter:
+    """All fields as labels and values; `replacement` stands for a delimiter within a value."""
+
+def msgpack_formatter() -> CompiledFormatter:
+    """Records as MessagePack maps."""
+
+def tsv_formatter(keys: Sequence[str], delimiter: str, newline: str) -> CompiledFormatter:
+    """Chosen fields, as they are, with a delimiter between them."""
+
 def json_formatter(floats: str, newline: str) -> CompiledFormatter:
     """Records as JSON. `floats`: "oj" or "ruby"; `newline`: behind each record.
 
@@ -612,6 +626,31 @@ def regexp_parser(
     Raises:
         ValueError: (message, parameter) for a parameter that cannot be used.
     """
+
+def multiline_parser(source: str, unmatched_lines: bool, options: dict[str, Any]) -> CompiledParser:
+    """A Ruby regexp over several lines, as often as it matches. `source`: bare; the dot matches newlines.
+
+    Raises:
+        ValueError: (message, parameter) for a parameter that cannot be used.
+    """
+
+def apache2_parser(options: dict[str, Any]) -> CompiledParser:
+    """Apache's access logs with typed fields."""
+
+def csv_parser(keys: Sequence[str], delimiter: str, fast: bool, options: dict[str, Any]) -> CompiledParser:
+    """Comma-separated values as Ruby's CSV library reads them, or (`fast`) as Fluentd's quick reader does.
+
+    Raises:
+        ValueError: (message, parameter) for a parameter that cannot be used.
+    """
+
+def tsv_parser(keys: Sequence[str], delimiter: str, options: dict[str, Any]) -> CompiledParser:
+    """Columns between delimiters. Raises ValueError (message, parameter)."""
+
+def ltsv_parser(
+    delimiter: str, delimiter_pattern: str | None, label_delimiter: str, options: dict[str, Any]
+) -> CompiledParser:
+    """Fields that name themselves. Raises ValueError (message, parameter)."""
 
 def check_regexp(expression: str) -> None:
     """Raises ValueError (message, parameter) where a Ruby regexp does not compile."""

@@ -40,6 +40,7 @@ MESSAGES: Final = {
     "no_time": "pattern not matched: no time",
     "invalid_time": "invalid time",
     "match_limit": "pattern took too long",
+    "malformed": "message breaks the rules of its format",
     "limit": "message beyond a limit of the parser",
     "parser_error": "parser failed",
     "too_long": "message longer than message_length_limit, dropped",

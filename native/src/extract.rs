@@ -75,6 +75,14 @@ pub struct ExtractorMemory {
     cache: FieldCache,
 }
 
+impl ExtractorMemory {
+    /// Where the last match ends in its text.
+    #[must_use]
+    pub fn match_end(&self) -> usize {
+        self.matcher.span(0).map_or(0, |(_, end)| end)
+    }
+}
+
 impl Extractor {
     /// Compiles Ruby source. `param` is the parameter that messages name.
     ///

@@ -1,11 +1,14 @@
 //! `forwarder._native`: the kernels that touch every event. One kernel a file, no policy here.
 
 pub mod accessor;
+pub mod apache2;
 pub mod bulk;
 pub mod bulk_response;
+pub mod columns_out;
 pub mod compiled;
 pub mod control;
 pub mod convert;
+pub mod delimited;
 pub mod event;
 pub mod extract;
 pub mod formatters;
@@ -22,6 +25,7 @@ pub mod json_parser;
 pub mod memory;
 pub mod merge;
 pub mod msgpack;
+pub mod multiline;
 pub mod none;
 pub mod options;
 pub mod parser;
@@ -51,13 +55,19 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
+    use crate::apache2::apache2_parser;
+    #[pymodule_export]
     use crate::bulk::{Bulk, BulkEncoder, BulkRequests};
     #[pymodule_export]
     use crate::bulk_response::{BulkOutcome, parse_bulk_response};
     #[pymodule_export]
+    use crate::columns_out::{csv_formatter, ltsv_formatter, msgpack_formatter, tsv_formatter};
+    #[pymodule_export]
     use crate::compiled::{CompiledFormatter, CompiledParser};
     #[pymodule_export]
     use crate::control::{msgpack_pack, msgpack_unpack};
+    #[pymodule_export]
+    use crate::delimited::{csv_parser, ltsv_parser, tsv_parser};
     #[pymodule_export]
     use crate::event::{EventBatch, EventIterator, EventStream};
     #[pymodule_export]
@@ -79,6 +89,8 @@ mod _native {
     use crate::json_parser::json_parser;
     #[pymodule_export]
     use crate::memory::keep_memory;
+    #[pymodule_export]
+    use crate::multiline::multiline_parser;
     #[pymodule_export]
     use crate::none::none_parser;
     #[pymodule_export]

@@ -16,6 +16,8 @@ pub enum Mismatch {
     InvalidTime,
     /// Text that matches but breaks a limit (nesting, size).
     Limit,
+    /// Text that breaks the rules of its format: a quote that is not closed.
+    Malformed,
     /// A parser written in Python raised an exception.
     Failed,
 }
@@ -29,6 +31,7 @@ impl Mismatch {
             Mismatch::MatchLimit => "match_limit",
             Mismatch::InvalidTime => "invalid_time",
             Mismatch::Limit => "limit",
+            Mismatch::Malformed => "malformed",
             Mismatch::Failed => "parser_error",
         }
     }

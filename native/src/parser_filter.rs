@@ -253,7 +253,7 @@ impl Run<'_> {
                 self.count("no_events", text);
             }
             Ok(()) => self.parsed(tag, entry, pair, events),
-            Err(why @ (Mismatch::InvalidTime | Mismatch::Failed)) => {
+            Err(why @ (Mismatch::InvalidTime | Mismatch::Malformed | Mismatch::Failed)) => {
                 self.failed(tag, entry, why.reason(), text, Kept::Out);
             }
             Err(why) => self.failed(tag, entry, why.reason(), text, Kept::Reserved),

@@ -352,6 +352,17 @@ impl Matcher {
         true
     }
 
+    /// Where group `index` of the last match stands; None where it took no part.
+    #[must_use]
+    pub fn span(&self, index: usize) -> Option<(usize, usize)> {
+        if index >= self.groups || self.ovector.is_null() {
+            return None;
+        }
+        // SAFETY: as in `capture`.
+        let (start, end) = unsafe { (*self.ovector.add(2 * index), *self.ovector.add(2 * index + 1)) };
+        (start != usize::MAX).then_some((start, end.max(start)))
+    }
+
     /// Group `index` of the last match in `text`; None where it took no part.
     #[must_use]
     #[inline]

@@ -2,9 +2,10 @@
 
 *Delivery*: an event whose field is missing, is no text, or is not matched by the parser goes to the
 `@ERROR` label (`emit_invalid_record_to_error false`: is dropped), under the reasons `missing_key`,
-`not_text`, `unmatched`, `invalid_time`, `match_limit`, `limit` and `parser_error`. With `reserve_data` an
-event that is not matched, or that lacks the field, goes on unchanged as well. A text that gives several
-events (a JSON array) makes several of one; one that gives none (an empty array) is dropped as `no_events`.
+`not_text`, `unmatched`, `invalid_time`, `match_limit`, `malformed`, `limit` and `parser_error`. With
+`reserve_data` an event that is not matched, or that lacks the field, goes on unchanged as well. A text that
+gives several events (a JSON array) makes several of one; one that gives none (an empty array) is dropped as
+`no_events`.
 
 *Time*: the parsed one. Where the parser finds none the event gets the present time, unless
 `reserve_time` is set or the parser has `estimate_current_event false`.
@@ -28,6 +29,7 @@ _MESSAGES = {
     "unmatched": "pattern not matched",
     "invalid_time": "invalid time",
     "match_limit": "the pattern needs too many steps",
+    "malformed": "the text breaks the rules of its format",
     "limit": "too deeply nested or too long",
     "parser_error": "the parser failed",
 }
