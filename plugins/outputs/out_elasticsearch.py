@@ -24,7 +24,6 @@ from forwarder.api import (
     ConfigError,
     ForwarderError,
     Output,
-    PartialWrite,
     UnrecoverableError,
     optional_section,
     placeholders,
@@ -55,7 +54,6 @@ _NO_OWN_TYPES: Final = 7
 _NO_TYPES: Final = 8
 """The versions from which on the only mapping type is `_doc`, and from which on there is none."""
 _CLUSTERS: Final = 64
-_SALTS: Final = 1000
 
 
 class ElasticsearchOutput(
@@ -85,7 +83,6 @@ class ElasticsearchOutput(
         self._encoder(self.default_elasticsearch_version)
         self._clusters: dict[str, Cluster] = {}
         self._lock = threading.Lock()
-        self._salts: dict[bytes, int] = {}
 
     def start(self) -> None:
         if self.verify_es_version_at_startup and not self._moving:
@@ -98,7 +95,6 @@ class ElasticsearchOutput(
         cluster = self._cluster(self.extract_placeholders(self._addresses, chunk) if self._moving else "")
         major = self._major(cluster)
         dated = self.logstash_format
-        salt = self._salts.get(chunk.id)
         requests = self._encoder(major).encode(
             chunk.blocks(),
             tag=chunk.key.tag,
@@ -108,17 +104,10 @@ class ElasticsearchOutput(
             date_format=self._fill(self.logstash_dateformat, chunk) if dated else "",
             type_name=self._fill(self.type_name, chunk) if major < _NO_OWN_TYPES else "_doc",
             pipeline=None if self.pipeline is None else self._fill(self.pipeline, chunk),
-            chunk_id=chunk.id if salt is None else chunk.id + bytes((salt,)),
+            chunk_id=chunk.id,
             limit_bytes=self._limit(cluster),
         )
-        delivery = Delivery(self, self._rules(), cluster, chunk)
-        try:
-            delivery.run(requests)
-        except PartialWrite:
-            if delivery.changes_ids:
-                self._salt(chunk.id)
-            raise
-        self._salts.pop(chunk.id, None)
+        Delivery(self, self._rules(), cluster, chunk).run(requests)
 
     def close(self) -> None:
         for cluster in self._clusters.values():
@@ -252,12 +241,6 @@ class ElasticsearchOutput(
             silent=frozenset() if self.emit_error_for_missing_id else frozenset({"missing_id"}),
             time_error_tag=self.time_parse_error_tag,
         )
-
-    def _salt(self, chunk_id: bytes) -> None:
-        """Has what is left of a chunk get other ids than the documents that were taken."""
-        if len(self._salts) >= _SALTS:  # of chunks that were given up
-            self._salts.pop(next(iter(self._salts)), None)
-        self._salts[chunk_id] = (self._salts.pop(chunk_id, 0) + 1) % 256
 
     # ------------------------------------------------------------ checks of the configuration
 

@@ -69,7 +69,6 @@ class Delivery:
         self._headers = rules.headers()
         self._left: list[Bulk] = []
         self._why = ""
-        self._unknown = False
         self._explained = 0
 
     def run(self, requests: BulkRequests) -> None:
@@ -83,21 +82,18 @@ class Delivery:
         for bulk in requests.bulks:
             self._send(bulk)
         if self._why:
-            raise self._failure()
+            raise self._failure(requests)
 
-    @property
-    def changes_ids(self) -> bool:
-        """Whether what is left must get other ids: among documents that are equal, those that were taken
-        have the ids that what is left would get, now that it is counted without them."""
-        return self._rules.keeps_ids and not self._unknown
-
-    def _failure(self) -> Exception:
-        count = sum(len(bulk) for bulk in self._left)
+    def _failure(self, requests: BulkRequests) -> Exception:
+        if self._rules.keeps_ids:
+            # with what is equal to it: the ids stay as they are, and what was taken is a duplicate
+            stream = requests.with_equals(self._left)
+            rest, count = bytes(stream), len(stream)
+        else:
+            rest = b"".join(bytes(bulk.entries(range(len(bulk)))) for bulk in self._left)
+            count = sum(len(bulk) for bulk in self._left)
         if count == self._chunk.count:
             return RefusedError(self._why)
-        if self._rules.keeps_ids and self._unknown and not self._explained:
-            return RefusedError(self._why)  # the ids stay as they are only if the chunk does
-        rest = b"".join(bytes(bulk.entries(range(len(bulk)))) for bulk in self._left)
         return PartialWrite(self._why, rest, count)
 
     def _send(self, bulk: Bulk) -> None:
@@ -109,13 +105,13 @@ class Delivery:
             try:
                 response = self._post(bulk)
             except UnreachableError as error:
-                self._fail(bulk, str(error), unknown=True)
+                self._fail(bulk, str(error))
                 return
             if response.status == 200:
                 try:
                     again, why = self._settle(bulk, response)
                 except ValueError as error:
-                    self._fail(bulk, f"{response.node}: {error}", unknown=True)
+                    self._fail(bulk, f"{response.node}: {error}")
                     return
                 if again is None:
                     return
@@ -128,10 +124,10 @@ class Delivery:
             else:
                 why = explain(response, "_bulk")
                 if response.status != 429:
-                    self._fail(bulk, why, unknown=response.status >= 500)
+                    self._fail(bulk, why)
                     return
             if wait is None:
-                self._fail(bulk, why, unknown=False)
+                self._fail(bulk, why)
                 return
             jitter = 1 + _JITTER * (2 * random.random() - 1)
             time.sleep(max(wait * jitter, response.retry_after))
@@ -193,9 +189,9 @@ class Delivery:
         self._send(bulk.only(range(count // 2)))
         self._send(bulk.only(range(count // 2, count)))
 
-    def _fail(self, bulk: Bulk, why: str, *, unknown: bool) -> None:
+    def _fail(self, bulk: Bulk, why: str) -> None:
         self._left.append(bulk)
-        self._why, self._unknown = why, unknown
+        self._why = why
 
     # ------------------------------------------------------------ documents that are not taken
 
