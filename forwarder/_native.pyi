@@ -40,6 +40,8 @@ class EventBatch:
         """The distinct tags, in order of first appearance."""
     def streams(self) -> list[tuple[str, EventStream]]:
         """Runs of one tag, in order of arrival."""
+    def packed(self, method: str) -> bytes | None:
+        """The entries compressed by `method` ("gzip", "zstd"), where they came so and are unchanged."""
     def slice(self, start: int, stop: int) -> EventBatch:
         """The events from `start` up to `stop`."""
 

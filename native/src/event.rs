@@ -207,16 +207,28 @@ impl EventIterator {
     }
 }
 
+/// The entries of a batch as they came: compressed.
+#[derive(Debug)]
+pub struct Packed {
+    /// "gzip" or "zstd".
+    pub method: &'static str,
+    /// Members or frames whose content is exactly the batch's data.
+    pub data: Vec<u8>,
+}
+
 /// Events of one or several tags as one buffer, in order of arrival.
 #[pyclass(frozen, module = "forwarder._native")]
 pub struct EventBatch {
     /// The events.
     pub batch: Batch,
+    /// The same compressed, where they came so: an output that sends them so need not do it again. Whoever
+    /// makes another batch of this one makes one without it.
+    pub packed: Option<Packed>,
 }
 
 impl From<Batch> for EventBatch {
     fn from(batch: Batch) -> Self {
-        EventBatch { batch }
+        EventBatch { batch, packed: None }
     }
 }
 
@@ -242,7 +254,7 @@ impl EventBatch {
                 _ => batch.runs.push(Run { tag, count: stream.count as u32, len: data.len() }),
             }
         }
-        EventBatch { batch }
+        batch.into()
     }
 
     /// Joins batches, in order.
@@ -259,7 +271,7 @@ impl EventBatch {
                     .runs
                     .extend(part.runs.iter().map(|run| Run { tag: indexes[run.tag as usize], ..*run }));
             }
-            EventBatch { batch: joined }
+            joined.into()
         })
     }
 
@@ -286,6 +298,12 @@ impl EventBatch {
     /// The entries of all tags, one after the other.
     fn __bytes__<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.batch.data)
+    }
+
+    /// `packed(method) -> bytes | None`: the entries compressed by `method`, where they came so.
+    fn packed<'py>(&self, py: Python<'py>, method: &str) -> Option<Bound<'py, PyBytes>> {
+        let packed = self.packed.as_ref().filter(|packed| packed.method == method)?;
+        Some(PyBytes::new(py, &packed.data))
     }
 
     /// `[(tag, EventStream), ...]`: runs of one tag, in order of arrival.

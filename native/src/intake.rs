@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::compiled::CompiledParser;
-use crate::event::{EventBatch, text_bytes};
+use crate::event::{EventBatch, Packed, text_bytes};
 use crate::framer::{Broken, Frame, Framer, Framing};
 use crate::ingest::{Filling, Ingest, Rule, Sink, Taken, Tally};
 use crate::parser::{Events, Mismatch, Parser, Session};
@@ -79,8 +79,16 @@ impl Intake {
     /// # Errors
     /// Only when the interpreter has no memory.
     pub fn new(py: Python<'_>, taken: Taken, kernel_drops: u64) -> PyResult<Self> {
+        Self::packed(py, taken, None, kernel_drops)
+    }
+
+    /// The same for events that came compressed.
+    ///
+    /// # Errors
+    /// As [`Intake::new`].
+    pub fn packed(py: Python<'_>, taken: Taken, packed: Option<Packed>, kernel_drops: u64) -> PyResult<Self> {
         let received = taken.received();
-        let batch = Py::new(py, EventBatch::from(taken.batch))?;
+        let batch = Py::new(py, EventBatch { batch: taken.batch, packed })?;
         Ok(Intake { batch, received, kernel_drops, failures: taken.failures, notices: taken.notices })
     }
 }

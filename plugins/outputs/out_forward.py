@@ -5,7 +5,8 @@ acknowledged it, and goes to another server when its connection breaks or no ack
 at most once: what the kernel took counts as delivered, and is lost where the server dies with it. A memory
 buffer's chunks are lost with the process.
 
-A chunk's bytes are sent as they are (PackedForward): nothing is decoded or copied.
+A chunk's bytes are sent as they are (PackedForward): nothing is decoded or copied. What came compressed by
+the method of `compress` goes on as it came (64 KiB of entries or more; memory buffer, no `<secondary>`).
 
 *Differs from Fluentd*: the entries are sent as `bin`, which the specification asks for, rather than `str`. A
 failed attempt tries every available server once. A server's address is looked up again after a connection
@@ -19,8 +20,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from forwarder._native import integer_times
 from forwarder.api import (
@@ -49,7 +51,11 @@ from forwarder.plugins.outputs.forward.heartbeat import Heartbeat
 from forwarder.plugins.outputs.forward.node import Node, Settings
 from forwarder.plugins.outputs.forward.sections import PORT, Security, Server, Service, ServiceDiscovery
 
-_ONLY_WINDOWS = "certificate stores are a thing of Windows"
+_ONLY_WINDOWS: Final = "certificate stores are a thing of Windows"
+_MAGIC: Final = (0x1F, 0x28)
+"""First bytes of gzip and zstd."""
+_RATIO: Final = 16
+"""A compressed chunk becomes at most so many times as long at the receiver."""
 
 
 class ForwardOutput(Output):
@@ -135,6 +141,8 @@ class ForwardOutput(Output):
             # ours comes first; the buffer's is the safety net
             self.buffer.delayed_commit_timeout = self.ack_response_timeout + 2
         self._pack: Callable[[files.Blocks], files.Blocks] = files.packer(self.compress)
+        # Payloads that came compressed go on as they are. A chunk that others read holds plain entries.
+        self._relays = self.compress != "text" and self.buffer.type == "memory" and self.secondary is None
         self._settings = self._make_settings()
         self._services = [server.service() for server in self.servers]
         self._discoveries: list[Discovery] = []
@@ -306,7 +314,11 @@ class ForwardOutput(Output):
     # ------------------------------------------------------------ chunks
 
     def format_batch(self, batch: EventBatch) -> bytes | None:
-        return integer_times(batch) if self.time_as_integer else None
+        if self.time_as_integer:
+            return integer_times(batch)
+        packed = batch.packed(self.compress) if self._relays else None
+        # what is packed extremely well would become a message that receivers refuse for its size
+        return packed if packed is not None and batch.nbytes <= _RATIO * len(packed) else None
 
     def write(self, chunk: Chunk) -> None:
         node, connection = self._send(chunk, None)
@@ -320,9 +332,15 @@ class ForwardOutput(Output):
         node, connection = self._send(chunk, ack_of(chunk.id))
         acks.expect(connection, node, chunk.id)
 
+    def _packed(self, blocks: files.Blocks) -> files.Blocks:
+        """The blocks compressed, except for those that came so."""
+        runs = [(packed, list(run)) for packed, run in groupby(blocks, key=_is_packed)]
+        return [piece for packed, run in runs for piece in (run if packed else self._pack(run))]
+
     def _send(self, chunk: Chunk, ack: str | None) -> tuple[Node, Connection]:
         """Sends a chunk to the next server that takes it. Raises OSError, ForwardError: none does."""
-        blocks = self._pack(chunk.blocks())
+        blocks = chunk.blocks()
+        blocks = self._packed(blocks) if self._relays else self._pack(blocks)
         pieces = message(chunk.key.tag or "", blocks, chunk.count, ack=ack, compressed=self.compress)
         last: Exception | None = None
         for node in self._balancer.candidates():
@@ -338,3 +356,8 @@ class ForwardOutput(Output):
                 self.log_repeated(f"cannot send to a server, another one has the chunk: {last}")
             return node, connection
         raise last or ForwardError("no nodes are available")
+
+
+def _is_packed(block: bytes) -> bool:
+    """Whether a block is compressed: neither gzip nor zstd begins as an entry does, with an array."""
+    return block[0] in _MAGIC

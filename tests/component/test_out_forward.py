@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import random
 import socket
 import ssl
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgpack
 import pytest
 from forward_peer import Message, Peer, wait_for
 
 from forwarder._native import EventBatch, EventStream
 from forwarder.api import ConfigError
+from forwarder.api.files import packer
 from forwarder.api.testing import Driver, run
 from forwarder.config import InvalidConfiguration
 from forwarder.plugins.outputs.forward.acks import UNACKNOWLEDGED
@@ -565,3 +569,98 @@ def test_a_stop_waits_for_acks(peer: Peer) -> None:
     stopping.join(10)
     assert driver["out"].delivered == 1
     assert driver["out"].lost == {}
+
+
+# ------------------------------------------------------------ relaying
+
+
+def payload(count: int, start: int = 0) -> bytes:
+    """Entries that do not compress extremely well."""
+    noise = random.Random(start)
+    return b"".join(
+        msgpack.packb(
+            [msgpack.ExtType(0, b"\x65\x53\xf1\x00" + bytes(4)), {"n": n, "id": noise.randbytes(40).hex()}]
+        )
+        for n in range(start, start + count)
+    )
+
+
+def squeezed(data: bytes, method: str = "gzip") -> bytes:
+    """Compressed in another way than the output would do it."""
+    return (
+        gzip.compress(data, 1) if method == "gzip" else b"".join(packer("zstd")([data[:1000], data[1000:]]))
+    )
+
+
+def relay(peer: Peer, options: str, buffer: str = "flush_interval 600") -> Driver:
+    source = "<source>\n @type forward\n bind 127.0.0.1\n port 0\n</source>\n"
+    return run(source + config(peer, options=f"heartbeat_type none\n {options}", buffer=buffer))
+
+
+def send(driver: Driver, *messages: tuple[bytes, dict[str, Any]]) -> None:
+    """Sends payloads one after the other, each when the one before is acknowledged."""
+    with socket.create_connection(("127.0.0.1", driver.plugin("in_forward").bound_port)) as sock:
+        for data, option in messages:
+            sock.sendall(msgpack.packb(["t.a", data, {**option, "chunk": "c"}]))
+            assert msgpack.unpackb(sock.recv(100)) == {"ack": "c"}
+
+
+@pytest.mark.parametrize("method", ["gzip", "zstd"])
+def test_what_comes_compressed_goes_on_as_it_is(peer: Peer, method: str) -> None:
+    first, plain, last = payload(2000), payload(50, 2000), payload(2000, 2050)
+    compressed = {"compressed": method}
+    packed = [squeezed(each, method) for each in (first, last)]
+    with relay(peer, f"compress {method}") as driver:
+        send(driver, (packed[0], compressed), (plain, {}), (packed[1], compressed))
+        driver.flush()
+        delivered(driver, 4050)
+        wait_for(lambda: peer.messages)
+    (message,) = peer.messages
+    assert message.raw.startswith(packed[0])
+    assert message.raw.endswith(packed[1])
+    assert [record["n"] for record in peer.records] == list(range(4050))
+    assert peer.errors == []
+
+
+@pytest.mark.parametrize(
+    ("options", "buffer", "more"),
+    [
+        ("compress text", "", ""),
+        ("compress zstd", "", ""),
+        ("compress gzip\n time_as_integer true", "", ""),
+        ("compress gzip\n <secondary>\n @type secondary_file\n directory /nowhere\n </secondary>", "", ""),
+        ("compress gzip", "@type file\n path {path}/buffer", ""),
+        ("compress gzip", "", "<filter t.**>\n @type parser\n key_name id\n reserve_data true\n <parse>\n"
+         " @type regexp\n expression /^(?<first>.)/\n </parse>\n </filter>"),
+    ],
+)  # fmt: skip
+def test_what_cannot_go_on_as_it_is_is_made_anew(
+    peer: Peer, options: str, buffer: str, more: str, tmp_path: Path
+) -> None:
+    data = squeezed(payload(2000))
+    source = "<source>\n @type forward\n bind 127.0.0.1\n port 0\n</source>\n"
+    chunks = f"flush_interval 600\n {buffer.format(path=tmp_path)}"
+    text = config(peer, options=f"heartbeat_type none\n {options}", buffer=chunks)
+    with run(source + more + text) as driver:
+        send(driver, (data, {"compressed": "gzip"}))
+        driver.flush()
+        delivered(driver, 2000)
+        wait_for(lambda: peer.messages)
+    (message,) = peer.messages
+    assert message.raw != data
+    assert [record["n"] for record in peer.records] == list(range(2000))
+    assert ("first" in peer.records[0]) == bool(more)
+    assert peer.errors == []
+
+
+def test_chunks_do_not_grow_beyond_measure_by_what_is_packed_well(peer: Peer) -> None:
+    """The limits of chunks hold for what a receiver gets to see, which refuses too much of it."""
+    data = b"".join(msgpack.packb([1, {"text": "x" * 1000}]) for _ in range(2000))
+    packed = squeezed(data)
+    assert len(data) > 100 * len(packed)
+    with relay(peer, "compress gzip", "flush_interval 600\n chunk_limit_size 3m") as driver:
+        send(driver, *[(packed, {"compressed": "gzip"})] * 4)
+        driver.flush()
+        delivered(driver, 8000)
+        wait_for(lambda: len(peer.records) == 8000)
+    assert len(peer.messages) == 4

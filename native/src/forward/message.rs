@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::entries::{self, Checks, Field, Refused};
 use super::inflate;
 use super::sink::{Sink, WHOLE, book};
+use crate::event::Packed;
 use crate::json_out;
 use crate::msgpack::{self, Malformed, Token};
 
@@ -265,11 +266,15 @@ impl Reader<'_> {
 
     /// PackedForward, whose payload may be `owned` by nobody else: then it need not be copied.
     fn packed(&mut self, tag: &[u8], payload: Cow<'_, [u8]>, options: Options<'_>) -> Flow {
+        let mut packed = None;
         let payload = match options.compressed {
             None => payload,
             Some(_) if payload.is_empty() => payload,
             Some(method) => match inflate::inflate(method, &payload, self.rules.decompressed_limit) {
-                Ok(data) => Cow::Owned(data),
+                Ok(data) => {
+                    packed = Some((if method == b"gzip" { "gzip" } else { "zstd" }, payload));
+                    Cow::Owned(data)
+                }
                 Err(why) => {
                     self.sink.fail(why.reason(), &self.peer.sample(tag, why.to_string().as_bytes()));
                     return Flow::Close;
@@ -286,7 +291,9 @@ impl Reader<'_> {
         };
         if count > 0 && pos == payload.len() {
             let rules = self.rules;
-            self.sink.payload(raw_tag(rules, tag), || final_tag(rules, tag), payload.into_owned(), count);
+            let packed = packed.map(|(method, data)| Packed { method, data: data.into_owned() });
+            let name = || final_tag(rules, tag);
+            self.sink.payload(raw_tag(rules, tag), name, payload.into_owned(), count, packed);
         } else if let Err(why) = self.entries(tag, &payload, &mut 0, usize::MAX, checks) {
             self.sink.fail("broken_entries", &self.peer.sample(tag, why.to_string().as_bytes()));
         }

@@ -190,7 +190,7 @@ impl ForwardServer {
         let outcome = py.detach(|| lock(&self.state).next(&self.rules, &self.wake, &self.stop, max_wait));
         match outcome.map_err(|why| os_error(&why))? {
             None => Ok(None),
-            Some(portion) => Intake::new(py, portion.taken, 0).map(Some),
+            Some(portion) => Intake::packed(py, portion.taken, portion.packed, 0).map(Some),
         }
     }
 
@@ -402,7 +402,7 @@ impl ForwardFeeder {
                 portion
             })
         };
-        portion.map(|portion| Intake::new(py, portion.taken, 0)).transpose()
+        portion.map(|portion| Intake::packed(py, portion.taken, portion.packed, 0)).transpose()
     }
 
     /// What `take` gave last is safe: the acknowledgements are `outgoing` at the connections with these tokens.

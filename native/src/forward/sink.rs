@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::event::{Batch, Run};
+use crate::event::{Batch, Packed, Run};
 use crate::ingest::{Taken, tally};
 
 /// A payload of so many bytes becomes a batch of its own, without being copied.
@@ -30,6 +30,8 @@ pub struct Portion {
     pub taken: Taken,
     /// Acknowledgements, in order.
     pub acks: Vec<Ack>,
+    /// All events of `taken`, compressed as they came.
+    pub packed: Option<Packed>,
 }
 
 impl Portion {
@@ -138,8 +140,16 @@ impl Sink {
         (batch, index)
     }
 
-    /// Takes a payload of canonical entries; a large one is not copied.
-    pub fn payload(&mut self, raw: &[u8], name: impl FnOnce() -> Arc<str>, data: Vec<u8>, count: usize) {
+    /// Takes a payload of canonical entries; a large one is not copied, and stays together with its
+    /// compressed form.
+    pub fn payload(
+        &mut self,
+        raw: &[u8],
+        name: impl FnOnce() -> Arc<str>,
+        data: Vec<u8>,
+        count: usize,
+        packed: Option<Packed>,
+    ) {
         if data.len() < WHOLE {
             let (batch, tag) = self.batch(raw, name);
             batch.data.extend_from_slice(&data);
@@ -149,6 +159,7 @@ impl Sink {
             self.seal();
         }
         self.open.taken.batch = Batch::single(name(), data, count);
+        self.open.packed = packed;
         self.whole = true;
     }
 
