@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 pub mod arguments;
 pub mod counts;
+pub mod forward;
 pub mod os;
 pub mod serve;
 
