@@ -78,7 +78,8 @@ class Receiver:
     floor: bool = False
 
 
-def _fill(template: str, folder: Path, name: str, **values: str) -> Path:
+def fill(template: str, folder: Path, name: str, **values: str) -> Path:
+    """Writes a configuration of `bench/configs` with its values filled in; its path."""
     text = Template((CONFIGS / template).read_text()).substitute(DIR=str(folder), **values)
     path = folder / name
     path.write_text(text)
@@ -166,7 +167,7 @@ def forwarder() -> Receiver:
             "file": _FILE.format(folder=folder),
             "bulk": _ELASTICSEARCH.format(port=sink),
         }.get(work.sink, f"<match syslog*.**>\n  @type {work.sink}\n</match>")
-        conf = _fill(
+        conf = fill(
             "forwarder.conf",
             folder,
             "forwarder.conf",
@@ -214,7 +215,7 @@ def rsyslog() -> Receiver:
         if bulk:
             time = 'outname="@timestamp" name="timereported" dateFormat="rfc3339"'
             values |= {"QUEUE": _BATCHES, "TIME": time, "END": "}"}
-        conf = _fill("rsyslog.conf", folder, "rsyslog.conf", **values)
+        conf = fill("rsyslog.conf", folder, "rsyslog.conf", **values)
         argv = [str(peer.program), "-n", "-M", str(peer.modules), "-f", str(conf), "-i", str(folder / "pid")]
         return Launch(argv, peer.environment, ports[:1], "out.json")
 
@@ -228,7 +229,7 @@ def syslog_ng() -> Receiver:
     def prepare(folder: Path, work: Work, ports: tuple[int, ...], sink: int) -> Launch:
         header = work.fields == "header"
         destination = {"file": "destination(json);", "bulk": "destination(bulk);"}.get(work.sink, "")
-        conf = _fill(
+        conf = fill(
             "syslog-ng.conf", folder, "syslog-ng.conf", PORT=str(ports[0]), SINK=str(sink),
             ACTIONS=" ".join(["" if header else "parser(apache);", destination]),
             FIELDS="message=$MSG" if header else "apache.*",
