@@ -7,14 +7,15 @@ generator on core 1. Needs Linux with two cores; root for the largest receive bu
 import argparse
 import contextlib
 import os
+import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import peers, receivers, report, rows
+from bench import peers, receivers, relays, report, rows, scrape
 from bench import tools as native
 from bench.process import RunError
 from bench.receivers import Receiver, Work
@@ -56,6 +57,9 @@ def main() -> int:
     except (RunError, peers.UnavailableError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    # Programs under test inherit it: the row of 5,000 connections needs a descriptor for each.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with large_receive_buffers():
         return Bench(plan, tools, under_test, options).run()
 
@@ -69,8 +73,8 @@ def arguments() -> argparse.Namespace:
     size.add_argument(
         "--smoke", dest="size", action="store_const", const="smoke", help="does it still run at all"
     )
-    parser.add_argument("--only", action="append", default=[], metavar="ROW",
-                        help='rows whose name contains this ("grok", "-> null", "idle", ...)')  # fmt: skip
+    row = 'rows whose name contains this ("grok", "Elasticsearch", "forward ->", "idle", "metrics page")'
+    parser.add_argument("--only", action="append", default=[], metavar="ROW", help=row)
     parser.add_argument(
         "--receivers", default="floor,forwarder,rsyslog,syslog-ng", help="default: %(default)s"
     )
@@ -143,9 +147,11 @@ class Bench:
                 for work in [*WORKS, *BULK_WORKS]
                 if self.wanted(work.name)
             }
+        self.results["relay"] = self.relay_rows()
         own = next((receiver for receiver in self.receivers if receiver.name == "forwarder"), None)
         if own is not None:
             self.results["forwarder"] = self.alone(own)
+            self.results["metrics"] = self.metrics(own)
         self.results["stolen_seconds"] = report.stolen_seconds() - stolen
         path = report.write(self.results)
         print(report.table(self.results), flush=True)
@@ -183,15 +189,51 @@ class Bench:
     ) -> dict[str, dict[str, Any]]:
         """One row: every receiver in turn, `times` over."""
         floor = floor_of is not None and (floor_of.fields, floor_of.sink) in FLOORS
-        runs: dict[str, list[dict[str, Any]]] = {}
+        runs = {
+            receiver.name: partial(run, receiver)
+            for receiver in self.receivers
+            if floor or not receiver.floor
+        }
+        return self.in_turn(f"{figure}: {row}", runs, times)
+
+    def in_turn(
+        self, what: str, runs: Mapping[str, Callable[[], dict[str, Any]]], times: int
+    ) -> dict[str, dict[str, Any]]:
+        done: dict[str, list[dict[str, Any]]] = {}
         for _ in range(times):
-            for receiver in self.receivers:
-                if receiver.floor and not floor:
-                    continue
-                done = self.attempt(f"{figure}: {row}: {receiver.name}", partial(run, receiver))
-                if done is not None:
-                    runs.setdefault(receiver.name, []).append(done)
-        return {name: rows.spreads(each) for name, each in runs.items()}
+            for name, run in runs.items():
+                one = self.attempt(f"{what}: {name}", run)
+                if one is not None:
+                    done.setdefault(name, []).append(one)
+        return {name: rows.spreads(each) for name, each in done.items()}
+
+    def relay_rows(self) -> dict[str, dict[str, Any]]:
+        """The rows of the forward protocol."""
+        names = {"floor" if receiver.floor else receiver.name for receiver in self.receivers}
+        return {
+            row.name: self.in_turn(
+                row.name,
+                {each.name: partial(self.relay, row, each) for each in row.contenders},
+                self.plan.repetitions,
+            )
+            for row in relays.relay_rows(self.tools, names)
+            if self.wanted(row.name)
+        }
+
+    def relay(self, row: relays.Relay, contender: relays.Contender) -> dict[str, Any]:
+        done = relays.run(row, contender, self.plan.seconds, self.tools)
+        if contender.name == "forwarder" and (wrong := rows.unexplained(done, every_loss=True)):
+            self.failed.append(f"{row.name}: the sink counts {wrong}")
+        return done
+
+    def metrics(self, own: Receiver) -> dict[str, Any] | None:
+        """The books on the metrics page under load."""
+        work = Work("regexp", "bulk")
+        name = f"metrics page during {work.name}"
+        if not self.wanted(name):
+            return None
+        run = partial(scrape.under_load, own, work, self.plan.bulk_rates[-1], self.plan.seconds, self.tools)
+        return self.attempt(name, run)
 
     def attempt(self, what: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         try:
@@ -230,6 +272,15 @@ class Bench:
                 "idle elasticsearch",
                 partial(rows.idle_memory, own, Work("header", "bulk"), self.tools),
                 {"rss_kib": "idle syslog -> Elasticsearch, RSS KiB"},
+            )
+        if self.wanted("idle connections, forward"):
+            add(
+                "idle connections, forward",
+                partial(relays.idle_connections, self.tools),
+                {
+                    "kib_per_connection": "5,000 idle forward connections, KiB each",
+                    "core_percent": "5,000 idle forward connections, % of a core",
+                },
             )
         if self.wanted("trickle"):
             seconds = min(10.0, self.plan.seconds * 3)

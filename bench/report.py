@@ -59,26 +59,47 @@ def table(results: Mapping[str, Any]) -> str:
     out.append(
         f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}; median (min..max) of the runs"
     )
+    rate = f"{results['plan']['rate']:,}/s"
     for key, figure, title, unit, better in (
-        (
-            "cpu",
-            "us_per_event",
-            f"CPU us per event at {results['plan']['rate']:,}/s or the row's own rate",
-            "{:.2f}",
-            "less",
-        ),
+        ("cpu", "us_per_event", f"CPU us per event at {rate} or the row's own rate", "{:.2f}", "less"),
         ("lossless", "rate", "highest lossless UDP rate, 1/s", "{:,.0f}", "more"),
         ("cpu", "rss_peak_kib", "peak memory, KiB", "{:,.0f}", "less"),
         ("cpu", "missing", "events lost at that offered rate", "{:,.0f}", ""),
         ("cpu", "doubled", "events that came twice", "{:,.0f}", ""),
+        ("relay", "us_per_event", "relays: CPU us per event, as fast as it goes", "{:.3f}", "less"),
+        ("relay", "rate", "relays: events/s", "{:,.0f}", "more"),
+        ("relay", "megabytes_per_second", "relays: MB/s", "{:,.0f}", "more"),
+        (
+            "relay",
+            "core_percent",
+            "relays: % of the one core (well below 100: it was not the limit)",
+            "{:.0f}",
+            "",
+        ),
+        ("relay", "rss_peak_kib", "relays: peak memory, KiB", "{:,.0f}", "less"),
+        ("relay", "missing", "relays: events lost", "{:,.0f}", ""),
+        ("relay", "doubled", "relays: events that came twice", "{:,.0f}", ""),
     ):
         rows = results.get(key) or {}
         if rows:
-            out += ["", *_figure(rows, figure, title, unit=unit, better=better, receivers=receivers)]
+            columns = (
+                receivers if key != "relay" else list(dict.fromkeys(n for row in rows.values() for n in row))
+            )
+            out += ["", *_figure(rows, figure, title, unit=unit, better=better, receivers=columns)]
     alone = results.get("forwarder") or {}
     if alone:
         out += ["", "forwarder alone"]
         out += [f"  {name:<44} {_spread(spread, '{:.2f}')}" for name, spread in alone.items()]
+    books = results.get("metrics")
+    if books:
+        out += [
+            "",
+            f"metrics page, read {books['pages']} times, {books['while_moving']} times while events came in:",
+            "  received = delivered + buffered + lost + in flight each time;",
+            f"  at rest {books['received']:,} received = {books['delivered']:,} delivered (so says the sink) "
+            f"+ {books['buffered']:,} buffered",
+            f"  + {books['lost']:,} lost (so says the kernel) + {books['in_flight']:,} in flight",
+        ]
     if results.get("failed"):
         out += ["", "failed", *(f"  {line}" for line in results["failed"])]
     return "\n".join(out)

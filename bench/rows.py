@@ -83,7 +83,7 @@ def unexplained(run: dict[str, Any], every_loss: bool) -> str:
     `every_loss` also one that it did, for rates that anybody takes.
     """
     wrong = {name: run.get(name, 0) for name in ("doubled", "unnumbered")}
-    wrong["lost"] = run["missing"] - (0 if every_loss else run["kernel_drops"])
+    wrong["lost"] = run.get("missing", 0) - (0 if every_loss else run.get("kernel_drops", 0))
     return ", ".join(f"{count} {name}" for name, count in wrong.items() if count > 0)
 
 
