@@ -225,6 +225,7 @@ impl Decoder {
                             pos = at;
                             let Payload { tag, data: entries, head, len, .. } = *payload;
                             let size = head + len + rest.len();
+                            self.garbage = 0;
                             let flow = reader(peer, scene).owned_payload(&tag, entries, rest, size);
                             self.after(flow, scene)?;
                         }
@@ -245,6 +246,7 @@ impl Decoder {
                 }
                 Part::Discard(mut skipper) => match skipper.run(data, &mut pos) {
                     Ok(true) => {
+                        self.garbage = 0;
                         reader(peer, scene).oversized();
                         self.after(Flow::On, scene)?;
                     }
@@ -362,6 +364,10 @@ impl Decoder {
     }
 
     fn json(&mut self, text: &[u8], peer: &mut Peer, scene: &mut Scene<'_>) -> Result<(), End> {
+        if text.len() > self.limit(scene) {
+            reader(peer, scene).oversized();
+            return Err(End::Broken);
+        }
         let mut message = Vec::with_capacity(text.len() + 16);
         if json_in::transcode(text, &mut message).is_err() {
             scene.sink.fail("broken_stream", &peer.sample(b"", text));
@@ -374,8 +380,14 @@ impl Decoder {
         if !self.established
             && let Shared::Handshake(check) = &mut scene.gate
         {
-            self.established = check(message, scene.sink);
+            // what is longer is walked over, and so never comes here in parts
+            self.established = message.len() <= HANDSHAKE_LIMIT && check(message, scene.sink);
             return if self.established { Ok(()) } else { Err(End::Refused) };
+        }
+        if message.len() > scene.rules.size_limit {
+            self.garbage = 0;
+            reader(peer, scene).oversized();
+            return self.after(Flow::On, scene);
         }
         if matches!(message[0], 0x80..=0x9f | 0xc0 | 0xdc..=0xdf) {
             self.garbage = 0;

@@ -189,9 +189,7 @@ impl Reader<'_> {
             Ok(Token::Str(tag) | Token::Bin(tag)) if elements >= 1 => Some(tag),
             _ => None,
         };
-        if self.too_long(tag.unwrap_or_default(), data.len()) {
-            return Ok(Flow::On);
-        }
+        self.warn(tag.unwrap_or_default(), data.len());
         let Some(tag) = tag.filter(|_| elements >= 2) else {
             self.sink.fail("bad_message", &self.peer.sample(b"", data));
             return Ok(Flow::On);
@@ -344,9 +342,11 @@ impl Reader<'_> {
 
     /// A PackedForward message whose payload came into a buffer of its own; `rest` holds the elements behind it.
     pub fn owned_payload(&mut self, tag: &[u8], payload: Vec<u8>, rest: &[u8], size: usize) -> Flow {
-        if self.too_long(tag, size) {
+        if size > self.rules.size_limit {
+            self.oversized();
             return Flow::On;
         }
+        self.warn(tag, size);
         let flow = match self.options(rest, 0, !rest.is_empty()) {
             Ok(options) => self.packed(tag, Cow::Owned(payload), options),
             Err(_) => Flow::Close, // cannot be: it was walked over
@@ -355,22 +355,17 @@ impl Reader<'_> {
         flow
     }
 
-    /// Books a message that was not even kept.
+    /// Books a message that is longer than the limit, and may not have been kept.
     pub fn oversized(&mut self) {
-        self.sink.fail("chunk_size_limit", &self.peer.sample(b"", b""));
+        let limit = format!("the limit is {} bytes", self.rules.size_limit);
+        self.sink.fail("chunk_size_limit", &self.peer.sample(b"", limit.as_bytes()));
     }
 
-    fn too_long(&mut self, tag: &[u8], size: usize) -> bool {
-        if size > self.rules.size_limit {
-            let size = format!("{size} bytes");
-            self.sink.fail("chunk_size_limit", &self.peer.sample(tag, size.as_bytes()));
-            return true;
-        }
+    fn warn(&mut self, tag: &[u8], size: usize) {
         if self.rules.warn_limit.is_some_and(|limit| size > limit) {
             let size = format!("{size} bytes");
             self.sink.notice("chunk_size_warn_limit", &self.peer.sample(tag, size.as_bytes()));
         }
-        false
     }
 
     fn checks(&self, packed: bool) -> Checks {
