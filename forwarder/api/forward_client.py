@@ -5,28 +5,27 @@ Specification: https://github.com/fluent/fluentd/wiki/Forward-Protocol-Specifica
 
 from __future__ import annotations
 
-import hmac
 import os
 import socket
-import ssl
 import struct
 import time
 from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import sha512
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from forwarder._native import msgpack_pack, msgpack_unpack
 from forwarder.api.errors import ForwarderError
 from forwarder.api.files import write_all
 
-_READ_BYTES: Final = 65_536
+if TYPE_CHECKING:
+    import ssl  # an output without TLS does not load OpenSSL
+
+READ_BYTES: Final = 65_536
+"""Largest read."""
 _ANSWER_BYTES: Final = 65_536
 """Longest answer (HELO, PONG, ack) that is waited for."""
-_TLS_WRITE: Final = 262_144
-"""Small blocks are joined up to this size: each write is at least one TLS record."""
 
 
 class ForwardError(ForwarderError):
@@ -93,7 +92,6 @@ class Connection:
         """Host and port, for messages."""
         self._socket = sock
         self._link = link
-        self._tls = isinstance(sock, ssl.SSLSocket)
         self._received = b""
 
     def fileno(self) -> int:
@@ -103,25 +101,12 @@ class Connection:
     def send(self, pieces: Sequence[bytes]) -> None:
         """Writes all of `pieces`. Raises OSError."""
         try:
-            if self._tls:
-                self._send_tls(pieces)
-            else:
-                write_all(self._socket.fileno(), pieces)
-        except (BlockingIOError, ssl.SSLWantWriteError, TimeoutError):
+            self._write(pieces)
+        except (BlockingIOError, TimeoutError):
             raise TimeoutError(f"{self.peer} took nothing for {self._link.send_timeout:g} s") from None
 
-    def _send_tls(self, pieces: Sequence[bytes]) -> None:
-        self._socket.settimeout(self._link.send_timeout)
-        small: list[bytes] = []
-        size = 0
-        for piece in pieces:
-            small.append(piece)
-            size += len(piece)
-            if size >= _TLS_WRITE:
-                self._socket.sendall(b"".join(small) if len(small) > 1 else small[0])
-                small, size = [], 0
-        if small:
-            self._socket.sendall(b"".join(small))
+    def _write(self, pieces: Sequence[bytes]) -> None:
+        write_all(self._socket.fileno(), pieces)
 
     def answers(self) -> list[Any]:
         """What the peer has sent, without waiting for more.
@@ -129,19 +114,16 @@ class Connection:
         Raises:
             ConnectionClosedError: there is no more to come. ForwardError: it is not MessagePack. OSError.
         """
-        try:
-            if not self._tls:
-                self._take(self._socket.recv(_READ_BYTES, socket.MSG_DONTWAIT))
-            else:
-                self._socket.settimeout(0)
-                while True:
-                    self._take(self._socket.recv(_READ_BYTES))
-        except (BlockingIOError, ssl.SSLWantReadError):
-            pass
+        with suppress(BlockingIOError):
+            self._read()
         found = []
         while (value := self._value()) is not None:
             found.append(value[0])
         return found
+
+    def _read(self) -> None:
+        """Takes what is there; may raise BlockingIOError where that is nothing."""
+        self._take(self._socket.recv(READ_BYTES, socket.MSG_DONTWAIT))
 
     def answer(self, seconds: float) -> Any:
         """The next value that the peer sends. Raises TimeoutError after `seconds`, and as `answers`."""
@@ -152,7 +134,7 @@ class Connection:
                 if left <= 0:
                     raise TimeoutError
                 self._socket.settimeout(left)
-                self._take(self._socket.recv(_READ_BYTES))
+                self._take(self._socket.recv(READ_BYTES))
             except TimeoutError:
                 raise TimeoutError(f"{self.peer} did not answer for {seconds:g} s") from None
         self._socket.settimeout(None)
@@ -162,7 +144,7 @@ class Connection:
         if not data:
             raise ConnectionClosedError(f"{self.peer} has closed the connection")
         self._received += data
-        if len(self._received) > _ANSWER_BYTES + _READ_BYTES:
+        if len(self._received) > _ANSWER_BYTES + READ_BYTES:
             raise ForwardError(f"{self.peer} sends what is no answer of the forward protocol")
 
     def _value(self) -> tuple[Any, int] | None:
@@ -199,6 +181,8 @@ class Connection:
             raise TimeoutError(
                 f"{self.peer} sent no HELO for {seconds:g} s: has its input a <security> section?"
             ) from None
+        from hmac import compare_digest  # noqa: PLC0415 - loads OpenSSL, as sha512 does
+
         nonce, auth = _helo(helo, self.peer)
         salt = os.urandom(16).hex().encode()
         name, key = credentials.self_hostname.encode(), credentials.shared_key.encode()
@@ -219,15 +203,11 @@ class Connection:
             raise ForwardError(f"{self.peer} refuses us: {_text(reason)}")
         if hostname == credentials.self_hostname:
             raise ForwardError(f"{self.peer} has our own self_hostname {_text(hostname)!r}: they must differ")
-        if not hmac.compare_digest(_digest(salt, _bytes(hostname), nonce, key).encode(), _bytes(digest)):
+        if not compare_digest(_digest(salt, _bytes(hostname), nonce, key).encode(), _bytes(digest)):
             raise ForwardError(f"{self.peer} does not know our shared_key")
 
     def close(self) -> None:
         """Says goodbye, so that the peer sees an end and not a reset, and closes."""
-        with suppress(OSError, ValueError):
-            if isinstance(self._socket, ssl.SSLSocket):
-                self._socket.settimeout(0)  # the peer's goodbye is not waited for
-                self._socket.unwrap()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
         with suppress(OSError):
@@ -250,6 +230,8 @@ def _helo(helo: Any, peer: str) -> tuple[bytes, bytes]:
 
 
 def _digest(*parts: bytes) -> str:
+    from hashlib import sha512  # noqa: PLC0415
+
     return sha512(b"".join(parts)).hexdigest()
 
 
@@ -288,9 +270,12 @@ def connect(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, link.linger_timeout))
         if link.keepalive_packets:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if tls is not None:
-            sock = _wrap(sock, tls, name or host, peer, link)
-        return _ready(Connection(sock, peer, link), sock, link, credentials)
+        if tls is None:
+            return _ready(Connection(sock, peer, link), sock, link, credentials)
+        from forwarder.api.forward_client_tls import TlsConnection, wrap  # noqa: PLC0415
+
+        sock = wrapped = wrap(sock, tls, name or host, peer, link.connect_timeout or link.handshake_timeout)
+        return _ready(TlsConnection(wrapped, peer, link), sock, link, credentials)
     except BaseException:
         sock.close()
         raise
@@ -306,21 +291,6 @@ def connect_unix(path: str, link: Link, *, credentials: Credentials | None = Non
     except BaseException:
         sock.close()
         raise
-
-
-def _wrap(sock: socket.socket, tls: ssl.SSLContext, name: str, peer: str, link: Link) -> ssl.SSLSocket:
-    sock.settimeout(link.connect_timeout or link.handshake_timeout)
-    try:
-        return tls.wrap_socket(sock, server_hostname=name)
-    except ssl.SSLCertVerificationError as error:
-        raise ConnectionError(f"{peer}: its certificate is not accepted: {error.verify_message}") from None
-    except ssl.SSLError as error:
-        hint = (
-            " (does it speak TLS?)"
-            if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
-            else ""
-        )
-        raise ConnectionError(f"{peer}: no TLS connection: {error.reason or error}{hint}") from None
 
 
 def _ready(

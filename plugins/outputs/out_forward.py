@@ -22,7 +22,7 @@ import os
 from collections.abc import Callable, Mapping
 from itertools import groupby
 from threading import Lock
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from forwarder._native import integer_times
 from forwarder.api import (
@@ -43,13 +43,15 @@ from forwarder.api import (
 )
 from forwarder.api.forward_client import Connection, ForwardError, Link, ack_of, message
 from forwarder.api.shared_sections import TLS_VERSIONS
-from forwarder.api.tls_client import ClientTls, TlsOptions
 from forwarder.plugins.outputs.forward.acks import AckReader
 from forwarder.plugins.outputs.forward.balancer import LoadBalancer
 from forwarder.plugins.outputs.forward.discovery import Discovery, Watcher, discovery
 from forwarder.plugins.outputs.forward.heartbeat import Heartbeat
 from forwarder.plugins.outputs.forward.node import Node, Settings
 from forwarder.plugins.outputs.forward.sections import PORT, Security, Server, Service, ServiceDiscovery
+
+if TYPE_CHECKING:
+    from forwarder.api.tls_client import ClientTls
 
 _ONLY_WINDOWS: Final = "certificate stores are a thing of Windows"
 _MAGIC: Final = (0x1F, 0x28)
@@ -205,6 +207,8 @@ class ForwardOutput(Output):
         )
 
     def _tls(self) -> ClientTls:
+        from forwarder.api.tls_client import ClientTls, TlsOptions  # noqa: PLC0415 - loads OpenSSL
+
         authorities = self.tls_cert_path or self.tls_ca_cert_path or []
         param = "tls_cert_path" if self.tls_cert_path else "tls_ca_cert_path"
         for path in authorities:

@@ -11,11 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from logging import Logger, LoggerAdapter
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from forwarder.api.forward_client import Connection, Credentials, ForwardError, Link, connect
-from forwarder.api.tls_client import ClientTls
 from forwarder.plugins.outputs.forward.failure import FailureDetector
 from forwarder.plugins.outputs.forward.sections import Service
+
+if TYPE_CHECKING:
+    from forwarder.api.tls_client import ClientTls
 
 
 @dataclass(frozen=True, slots=True)
