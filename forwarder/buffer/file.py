@@ -394,7 +394,10 @@ class FileBuffer(Buffer):
             if events and (whose is None or whose[0] not in closed):
                 lost[why] = lost.get(why, 0) + events
         chunks: list[FileChunk] = []
-        for chunk_id, created_ns, meta, events, size, gaps, records in found:
+        present = {entry[0] for entry in found} if damage else set()
+        found.reverse()
+        while found:  # what was taken over is not held twice
+            chunk_id, created_ns, meta, events, size, gaps, records = found.pop()
             created = created_ns / 1e9
             born = now - max(0.0, wall - created)
             totals = closed.get(chunk_id)
@@ -408,7 +411,6 @@ class FileBuffer(Buffer):
             chunks.append(chunk)
         chunks.sort(key=lambda chunk: chunk.created_at)  # moved ones stand behind younger ones in the files
         if damage:
-            present = {entry[0] for entry in found}
             for chunk_id in [each for each in closed if each not in present]:
                 lost["corrupt"] = lost.get("corrupt", 0) + closed.pop(chunk_id).events
         imported = self._import(now, wall, read_only=read_only)

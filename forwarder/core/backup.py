@@ -13,7 +13,9 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from forwarder.api import files
+from forwarder.api.errors import UnrecoverableError
 from forwarder.buffer import fluentd
+from forwarder.buffer.file import RottenRecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,23 +23,45 @@ if TYPE_CHECKING:
     from forwarder.buffer.chunk import BufferChunk
     from forwarder.core.context import PluginContext
 
+BROKEN: Final = (RottenRecordError, fluentd.TornChunkError)
+"""Raised where a chunk's content is not what was written."""
 _UNSAFE: Final = re.compile(r'[ "/\\:;|*<>?]')
 
 
-def backup(chunk: BufferChunk, context: PluginContext) -> str:
-    """Writes the content of a chunk that was refused for good. Gives the path. Raises OSError."""
+def kept(chunk: BufferChunk, context: PluginContext, *, copy: bool) -> Exception | None:
+    """Writes the content of a chunk that was refused for good. Gives what went wrong, which is logged.
+
+    `copy` False: only says that there is no copy (`disable_chunk_backup`).
+    """
+    if not copy:
+        context.log.warning("disable_chunk_backup is true: chunk is thrown away", chunk_id=chunk.id.hex())
+        return None
     folder = os.path.join(_base(context), "backup", f"worker{context.worker_id}", _safe(context.id))
-    files.make_folders(folder, context.dir_permission)
     path = os.path.join(folder, f"{chunk.id.hex()}.log")
-    files.append(path, chunk.blocks(), context.file_permission)
-    return path
+    try:
+        files.make_folders(folder, context.dir_permission)
+        files.append(path, chunk.blocks(), context.file_permission)
+    except Exception as error:
+        context.log.error("cannot back up a bad chunk", chunk_id=chunk.id.hex(), error=error)
+        return error
+    context.log.warning("bad chunk is moved", path=path, chunk_id=chunk.id.hex())
+    return None
 
 
-def evacuate(chunk: BufferChunk, context: PluginContext, pack: Callable[[bytes], bytes] | None) -> str:
-    """Writes a chunk whose retries are over, with its metadata. Gives the path. Raises OSError."""
+def evacuated(chunk: BufferChunk, context: PluginContext, pack: Callable[[bytes], bytes] | None) -> bool:
+    """Writes a chunk whose retries are over, with its metadata. False where it must stay where it is."""
     folder = os.path.join(_base(context), "buffer", _safe(context.id))
-    files.make_folders(folder, context.dir_permission)
-    return fluentd.write(folder, chunk, pack, context.file_permission)
+    try:
+        files.make_folders(folder, context.dir_permission)
+        path = fluentd.write(folder, chunk, pack, context.file_permission)
+    except UnrecoverableError as error:  # too large to be decompressed: nobody can use it
+        context.log.error("cannot evacuate a chunk", chunk_id=chunk.id.hex(), error=error)
+        return True
+    except (OSError, *BROKEN) as error:
+        context.log.error("cannot evacuate a chunk: it stays", chunk_id=chunk.id.hex(), error=error)
+        return False
+    context.log.warning("chunk is evacuated", path=path, chunk_id=chunk.id.hex())
+    return True
 
 
 def _base(context: PluginContext) -> str:

@@ -16,6 +16,7 @@ from forwarder.core.implements import overrides
 if TYPE_CHECKING:
     from forwarder.api.plugin import Output
     from forwarder.buffer.compression import Codec
+    from forwarder.buffer.file import Recovery
     from forwarder.buffer.stage import Buffer
     from forwarder.config.diagnostics import Diagnostics
     from forwarder.config.element import Element
@@ -81,3 +82,26 @@ class Buffers:
             context.log_repeated(message, level="error", error=error)
 
         return FileBuffer(limits, options, report)
+
+
+def recovered(found: Recovery, context: PluginContext) -> None:
+    """Books and logs what a buffer held at the start."""
+    lost = sum(found.lost.values())
+    context.counters.recover(found.events + lost)
+    for reason, count in found.lost.items():
+        context.counters.lose(count, reason)
+    if found.chunks:
+        context.log.info(
+            "buffer recovered", chunks=found.chunks, events=found.events, bytes=found.size_bytes,
+            from_fluentd=found.imported,
+        )  # fmt: skip
+    if found.bad_ranges or lost:
+        context.log.error(
+            "parts of the buffer are broken: moved to quarantine", bytes=found.bad_bytes,
+            ranges=found.bad_ranges, events=lost, ranges_with_unknown_events=found.unknown_ranges,
+        )  # fmt: skip
+    if found.journal_entries:
+        context.log.warning(
+            "entries of the buffer's journal are broken: chunks may be delivered twice",
+            entries=found.journal_entries,
+        )  # fmt: skip

@@ -12,12 +12,12 @@ from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, Final, cast
 
 from forwarder.api.errors import BufferOverflow, PartialWrite, UnrecoverableError
-from forwarder.buffer.file import RottenRecordError
-from forwarder.buffer.fluentd import TornChunkError
 from forwarder.buffer.limits import Limits
 from forwarder.buffer.memory import MemoryBuffer
 from forwarder.core import backup
+from forwarder.core.backup import BROKEN
 from forwarder.core.blocks import Blocks
+from forwarder.core.buffers import recovered
 from forwarder.core.figures import Outcome, buffer_metrics
 from forwarder.core.implements import delays
 from forwarder.core.pipeline import OutputNode
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from forwarder.api.metrics import BufferMetrics
     from forwarder.api.plugin import Output
     from forwarder.buffer.chunk import BufferChunk
-    from forwarder.buffer.file import Recovery
     from forwarder.buffer.stage import Buffer
     from forwarder.core.context import PluginContext
 
@@ -184,32 +183,11 @@ class BufferedOutput(OutputNode):
         """Opens the buffer and starts the flush threads. Raises OSError: the buffer cannot be opened."""
         recovery = self.buffer.open(self._now(), self._wall())
         if recovery is not None:
-            self._book(recovery)
+            recovered(recovery, self.context)
         for number in range(self.plugin.buffer.flush_thread_count):
             thread = Thread(target=self._run, name=f"{self.context.id}-flush-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
-
-    def _book(self, found: Recovery) -> None:
-        lost = sum(found.lost.values())
-        self.context.counters.recover(found.events + lost)
-        for reason, count in found.lost.items():
-            self.context.counters.lose(count, reason)
-        if found.chunks:
-            self.context.log.info(
-                "buffer recovered", chunks=found.chunks, events=found.events, bytes=found.size_bytes,
-                from_fluentd=found.imported,
-            )  # fmt: skip
-        if found.bad_ranges or lost:
-            self.context.log.error(
-                "parts of the buffer are broken: moved to quarantine", bytes=found.bad_bytes,
-                ranges=found.bad_ranges, events=lost, ranges_with_unknown_events=found.unknown_ranges,
-            )  # fmt: skip
-        if found.journal_entries:
-            self.context.log.warning(
-                "entries of the buffer's journal are broken: chunks may be delivered twice",
-                entries=found.journal_entries,
-            )  # fmt: skip
 
     def flush(self) -> None:
         """Queues everything now (SIGUSR1)."""
@@ -281,7 +259,7 @@ class BufferedOutput(OutputNode):
         except PartialWrite as error:
             self._settle(chunk, error, self._explained(output), by_secondary=by_secondary)
             self._failed(chunk, error, by_secondary=by_secondary)
-        except (RottenRecordError, TornChunkError) as error:
+        except BROKEN as error:
             self.context.counters.add(self._explained(output))
             self._repair(chunk, error)
         except _UNRECOVERABLE as error:
@@ -390,7 +368,7 @@ class BufferedOutput(OutputNode):
             elif self._last_failed not in (None, chunk.id):
                 self._health = RetryState(self.policy._replace(forever=True), now)
             self._last_failed = chunk.id
-        if retry.exhausted and self._evacuated(chunk):
+        if retry.exhausted and self._let_go(chunk):
             self._retries.pop(chunk.id, None)
             self._outcome.gave_up()
             if self.buffer.remove(chunk):
@@ -405,20 +383,9 @@ class BufferedOutput(OutputNode):
         self._work.notify_all()
         return retry
 
-    def _evacuated(self, chunk: BufferChunk) -> bool:
-        """Puts a chunk of a persistent buffer aside. False where that failed, so that it must stay."""
-        if not self._keeps:
-            return True
-        try:
-            path = backup.evacuate(chunk, self.context, self._pack)
-        except (OSError, RottenRecordError, TornChunkError) as error:
-            self.context.log.error("cannot evacuate a chunk: it stays", chunk_id=chunk.id.hex(), error=error)
-            return False
-        except UnrecoverableError as error:  # too large to be decompressed
-            self.context.log.error("cannot evacuate a chunk", chunk_id=chunk.id.hex(), error=error)
-            return True
-        self.context.log.warning("chunk is evacuated", path=path, chunk_id=chunk.id.hex())
-        return True
+    def _let_go(self, chunk: BufferChunk) -> bool:
+        """Puts a chunk of a persistent buffer aside. False where it must stay."""
+        return not self._keeps or backup.evacuated(chunk, self.context, self._pack)
 
     def _repair(self, chunk: BufferChunk, error: Exception) -> None:
         """Takes out what is rotten and tries the rest at once."""
@@ -486,24 +453,15 @@ class BufferedOutput(OutputNode):
                 self.context.counters.add(explained)
                 self._done(chunk, by_secondary=True)
                 return
-        if not self._backs_up:
-            self.context.log.warning(
-                "disable_chunk_backup is true: chunk is thrown away", chunk_id=chunk.id.hex()
-            )
-        else:
-            try:
-                path = backup.backup(chunk, self.context)
-                self.context.log.warning("bad chunk is moved", path=path, chunk_id=chunk.id.hex())
-            except (RottenRecordError, TornChunkError) as rotten:
-                self.context.counters.add(explained)
-                self._repair(chunk, rotten)
-                return
-            except Exception as second:
-                self.context.log.error("cannot back up a bad chunk", chunk_id=chunk.id.hex(), error=second)
-                if self._keeps and isinstance(second, OSError):
-                    self.context.counters.add(explained)
-                    self._failed(chunk, second, by_secondary=by_secondary)
-                    return
+        kept = backup.kept(chunk, self.context, copy=self._backs_up)
+        if isinstance(kept, BROKEN):
+            self.context.counters.add(explained)
+            self._repair(chunk, kept)
+            return
+        if self._keeps and isinstance(kept, OSError):
+            self.context.counters.add(explained)
+            self._failed(chunk, kept, by_secondary=by_secondary)
+            return
         with self._work:
             self._retries.pop(chunk.id, None)
             if self.buffer.remove(chunk):
