@@ -11,7 +11,15 @@ from typing import Any
 import msgpack
 import pytest
 
-from forwarder.api import BufferOverflow, Chunk, EventBatch, EventStream, Output, UnrecoverableError
+from forwarder.api import (
+    BufferOverflow,
+    Chunk,
+    EventBatch,
+    EventStream,
+    Output,
+    PartialWrite,
+    UnrecoverableError,
+)
 from forwarder.api.testing import Driver, run
 from forwarder.buffer.place import place
 from forwarder.cli.main import main
@@ -392,6 +400,53 @@ def test_a_chunk_without_confirmation_comes_again_also_after_a_restart(tmp_path:
         assert {*again.chunks} == {*output.chunks}
         driver.wait_for(lambda: (again.commit(again.chunks[0]), driver["out_slow"].delivered)[1])
     assert held(tmp_path / "b") == []
+
+
+class Half(Output):
+    """Takes the first event of a chunk; the rest once it is told to."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+        self.willing = False
+
+    def write(self, chunk: Chunk) -> None:
+        events = list(chunk.stream())
+        self.seen.append([record["i"] for _, record in events])
+        if not self.willing:
+            rest = events[1:] or events
+            raise PartialWrite("half", bytes(EventStream.from_events(rest)), len(rest))
+
+
+def test_a_part_that_was_delivered_comes_again_after_a_crash(tmp_path: Path) -> None:
+    config = buffered(f"@type file\npath {tmp_path}/b\n{FAST}", type_name="half")
+    plugins = {("output", "half"): Half}
+    with run(config, plugins=plugins) as driver:
+        output = driver.plugin("out_half")
+        driver.emit("a", *({"i": i} for i in range(3)))
+        driver.wait_for(lambda: len(output.seen) >= 3)
+        assert output.seen[:3] == [[0, 1, 2], [1, 2], [2]]
+        driver.stop(1)
+        assert driver["out_half"].delivered == 2
+    with run(config, plugins=plugins, start=False) as driver:
+        again = driver.plugin("out_half")
+        again.willing = True
+        driver.engine.start()
+        driver.wait_for(lambda: driver["out_half"].delivered == 3)
+        assert again.seen == [[0, 1, 2]]
+    assert held(tmp_path / "b") == []
+
+
+def test_the_oldest_chunk_makes_room(tmp_path: Path) -> None:
+    parameters = "flush_mode lazy\ntotal_limit_size 100\noverflow_action drop_oldest_chunk"
+    config = buffered(f"@type file\npath {tmp_path}/b\n{parameters}", "tag")
+    with run(config) as driver:
+        for name in "abc":
+            driver.emit(name, {"i": 1, "text": "x" * 60})
+        assert driver["out_test"].lost == {"overflow": 1}
+    with run(config) as driver:
+        driver.flush()
+        driver.wait_for_events(2)
+        assert sorted(event.tag for event in driver.events()) == ["b", "c"]
 
 
 def test_while_queued_chunks_limit_size_is_reached_chunks_grow(tmp_path: Path) -> None:
