@@ -27,7 +27,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from hashlib import blake2b
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Final, NamedTuple, overload
 
@@ -542,6 +541,8 @@ def _other_id(chunk_id: bytes, missing: Sequence[int]) -> bytes:
     """The id of a chunk without some of its records: the same after every start."""
     if not missing:
         return chunk_id
+    from hashlib import blake2b  # noqa: PLC0415 - loads OpenSSL, and hardly anybody needs it
+
     return blake2b(chunk_id + json.dumps(list(missing)).encode(), digest_size=16).digest()
 
 

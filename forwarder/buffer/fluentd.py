@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import unquote
 
 from forwarder._native import EventStream, intact_entries
 from forwarder.buffer.chunk import BufferChunk, Key
@@ -129,6 +128,8 @@ def load(
     if single:
         found = _SINGLE.search(os.path.basename(path))
         assert found is not None  # `paths` gives no other
+        from urllib.parse import unquote  # noqa: PLC0415
+
         value = unquote(found[1])
         key = Key(None, None, ((fields[0], value),)) if fields else Key(value, None, ())
         chunk_id = bytes.fromhex(found[3])

@@ -28,6 +28,16 @@ BROKEN: Final = (RottenRecordError, fluentd.TornChunkError)
 _UNSAFE: Final = re.compile(r'[ "/\\:;|*<>?]')
 
 
+def rot(error: BaseException) -> Exception | None:
+    """What of `BROKEN` an error is or was raised because of: a plugin may have an error of its own for it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, BROKEN):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 def kept(chunk: BufferChunk, context: PluginContext, *, copy: bool) -> Exception | None:
     """Writes the content of a chunk that was refused for good. Gives what went wrong, which is logged.
 

@@ -47,7 +47,7 @@ class Buffers:
             return MemoryBuffer(limits, packing)
         plugin_id = element.get("@id")
         root_dir = self._system.root_dir
-        path, from_root = section.path, False
+        path, from_root = section.path or None, False
         if path is None and plugin_id and root_dir:
             path, from_root = root_path(root_dir, context.worker_id, plugin_id), True
         if path is None:

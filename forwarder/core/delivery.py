@@ -259,14 +259,16 @@ class BufferedOutput(OutputNode):
         except PartialWrite as error:
             self._settle(chunk, error, self._explained(output), by_secondary=by_secondary)
             self._failed(chunk, error, by_secondary=by_secondary)
-        except BROKEN as error:
-            self.context.counters.add(self._explained(output))
-            self._repair(chunk, error)
-        except _UNRECOVERABLE as error:
-            self._hopeless(chunk, error, self._explained(output), by_secondary=by_secondary)
         except Exception as error:
-            self.context.counters.add(self._explained(output))  # all of the chunk is tried again
-            self._failed(chunk, error, by_secondary=by_secondary)
+            explained, broken = self._explained(output), backup.rot(error)
+            if broken is None and isinstance(error, _UNRECOVERABLE):
+                self._hopeless(chunk, error, explained, by_secondary=by_secondary)
+            else:
+                self.context.counters.add(explained)  # all of the chunk is tried again
+                if broken is not None:
+                    self._repair(chunk, broken)
+                else:
+                    self._failed(chunk, error, by_secondary=by_secondary)
         elapsed = self._now() - started
         if not delays(output):
             self.context.counters.time_flush(elapsed)

@@ -91,6 +91,7 @@ def test_the_default_path_is_made_from_root_dir_and_id(tmp_path: Path) -> None:
     ("config", "words"),
     [
         (buffered("@type file"), "buffer path is not configured"),
+        (buffered("@type file\npath ''"), "buffer path is not configured"),
         (buffered("@type redis"), "unknown buffer type 'redis'"),
         (buffered("@type file\npath /b\nfile_permission 0x44"), "octal"),
         (
@@ -315,6 +316,32 @@ def test_rot_is_counted_and_the_rest_is_delivered(tmp_path: Path) -> None:
         driver.wait_for(lambda: driver["out_test"].delivered == 4)
     assert numbers(driver) == [0, 0, 2, 2]
     assert held(tmp_path / "b/quarantine")[0] == "manifest.jsonl"
+
+
+class Wrapping(Output):
+    """Has errors of its own."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def write(self, chunk: Chunk) -> None:
+        try:
+            self.seen = [record["i"] for _, record in chunk.stream()]
+        except Exception as error:
+            raise UnrecoverableError("this chunk is no good") from error
+
+
+def test_rot_is_seen_behind_an_error_of_the_plugin(tmp_path: Path) -> None:
+    config = buffered(f"@type file\npath {tmp_path}/b\nflush_mode lazy", type_name="wrapping")
+    with run(config, plugins={("output", "wrapping"): Wrapping}) as driver:
+        for i in range(3):
+            driver.emit("a", {"i": i, "word": f"word{i}"})
+        (segment,) = (tmp_path / "b").glob("*.seg")
+        segment.write_bytes(segment.read_bytes().replace(b"word1", b"wurd1"))
+        driver.flush()
+        driver.wait_for(lambda: driver["out_wrapping"].delivered == 2)
+        assert driver["out_wrapping"].lost == {"corrupt": 1}
+        assert driver.plugin("out_wrapping").seen == [0, 2]
 
 
 def backups(tmp_path: Path) -> dict[str, bytes]:
