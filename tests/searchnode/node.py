@@ -149,6 +149,16 @@ class Node:
         """SIGKILL, and waits for its end. Does nothing when it is not running."""
         self._end(signal.SIGKILL)
 
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open, requests wait."""
+        assert self._process is not None, "the node is not running"
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT after `pause`."""
+        assert self._process is not None, "the node is not running"
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     def _end(self, number: int) -> None:
         process, self._process = self._process, None
         if process is None:

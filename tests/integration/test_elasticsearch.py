@@ -1,0 +1,349 @@
+"""The elasticsearch output with a real Elasticsearch: what the search API shows of what was sent."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from searchnode import Node
+
+from forwarder.api.testing import Driver, run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("search")]
+
+TIME_NS = 1_700_000_000_123_456_789  # 2023-11-14T22:13:20.123456789Z
+CONFIG = """
+<match **>
+  @type {output}
+  @id es
+  hosts {url}
+  {settings}
+  <buffer {keys}>
+    flush_mode interval
+    flush_interval 100ms
+    flush_thread_interval 50ms
+    retry_wait 200ms
+    retry_max_interval 1s
+    {buffer}
+  </buffer>
+</match>
+<label @ERROR>
+  <match **>
+    @type test
+    @id rejected
+  </match>
+</label>
+"""
+
+
+def config(
+    node: Node, settings: str, keys: str = "tag", buffer: str = "", output: str = "elasticsearch"
+) -> str:
+    return CONFIG.format(url=node.url, settings=settings, keys=keys, buffer=buffer, output=output)
+
+
+def send(
+    node: Node, settings: str, *events: Any, keys: str = "tag", tag: str = "app", wait: bool = True
+) -> Driver:
+    """Sends events through the output and waits until all are delivered or rejected; stops."""
+    with run(config(node, settings, keys)) as driver:
+        driver.emit(tag, *events, time_ns=TIME_NS)
+        settle(driver, len(events))
+    return driver
+
+
+def settle(driver: Driver, count: int, seconds: float = 60) -> None:
+    """Waits until `count` events are delivered or rejected."""
+
+    def settled() -> bool:
+        books = driver["es"]
+        return books.delivered + sum(books.errors.values()) + sum(books.lost.values()) >= count
+
+    driver.wait_for(settled, seconds)
+
+
+def sources(node: Node, index: str, sort: str = "n") -> list[dict[str, Any]]:
+    return [hit["_source"] for hit in node.documents(index, sort)]
+
+
+# ------------------------------------------------------------------ indices, fields and their types
+
+
+@pytest.mark.parametrize(
+    ("settings", "keys", "names"),
+    [
+        ("index_name {index}", "tag", ["{index}"]),
+        ("index_name {index}-${{tag}}", "tag", ["{index}-app.web"]),
+        ("index_name {index}-${{tag[1]}}", "tag", ["{index}-web"]),
+        ("index_name {index}-${{kind}}", "tag, kind", ["{index}-a", "{index}-b"]),
+        ("index_name {index}-${{$.kubernetes.namespace}}", "tag, $.kubernetes.namespace", ["{index}-prod"]),
+        (
+            "index_name {index}.%Y%m\n    time_precision 3",
+            "tag, time\n    timekey 1d\n    timekey_wait 0s",
+            ["{index}.202311"],
+        ),
+        ("logstash_format true\n    logstash_prefix {index}", "tag", ["{index}-2023.11.14"]),
+        (
+            "logstash_format true\n    logstash_prefix {index}-${{tag}}\n    logstash_prefix_separator _\n"
+            "    logstash_dateformat %Y.%V",
+            "tag",
+            ["{index}-app.web_2023.46"],
+        ),
+        (
+            "target_index_key $.to\n    index_name {index}".replace("$.", ""),
+            "tag",
+            ["{index}", "{index}-chosen"],
+        ),
+    ],
+)
+def test_index_names(elasticsearch: Node, index: str, settings: str, keys: str, names: list[str]) -> None:
+    records = [
+        {"n": 1, "kind": "a", "kubernetes": {"namespace": "prod"}, "to": f"{index}-chosen"},
+        {"n": 2, "kind": "b", "kubernetes": {"namespace": "prod"}},
+    ]
+    driver = send(elasticsearch, settings.format(index=index), *records, keys=keys, tag="app.web")
+    assert driver["es"].delivered == 2
+    found = elasticsearch.request("GET", f"/_cat/indices/{index}*?format=json&h=index").body
+    assert sorted(each["index"] for each in found) == [name.format(index=index) for name in names]
+    assert elasticsearch.count(f"{index}*") == 2
+
+
+def test_field_types_and_times(elasticsearch: Node, index: str) -> None:
+    record = {
+        "n": 1, "big": 2**63 - 1, "ratio": 0.5, "ok": True, "none": None, "text": "käse \U0001f9c0 \"'\\",
+        "list": [1, 2], "nested": {"deep": {"code": 200}}, "when": "2023-11-14T22:13:20Z",
+    }  # fmt: skip
+    settings = f"""logstash_format true
+    logstash_prefix {index}
+    include_tag_key true
+    remove_keys secret"""
+    send(elasticsearch, settings, {**record, "secret": "x"})
+    name = f"{index}-2023.11.14"
+    (source,) = sources(elasticsearch, name)
+    assert source == {**record, "@timestamp": "2023-11-14T22:13:20.123456789+00:00", "tag": "app"}
+    assert elasticsearch.mapping(name) == {
+        "@timestamp": "date", "big": "long", "list": "long", "n": "long", "nested": "object", "ok": "boolean",
+        "ratio": "float", "tag": "text", "text": "text", "when": "date",
+    }  # fmt: skip
+    second = {"range": {"@timestamp": {"gte": "2023-11-14T22:13:20.123Z", "lt": "2023-11-14T22:13:20.124Z"}}}
+    assert elasticsearch.count(name, second) == 1
+    assert elasticsearch.count(name, {"term": {"nested.deep.code": 200}}) == 1
+    assert elasticsearch.count(name, {"match": {"text": "käse"}}) == 1
+
+
+def test_the_time_from_a_field(elasticsearch: Node, index: str) -> None:
+    settings = f"""index_name {index}
+    include_timestamp true
+    time_key at
+    time_key_format %d/%b/%Y:%H:%M:%S %z"""
+    send(elasticsearch, settings, {"n": 1, "at": "23/Nov/2026:18:00:00 +0100"})
+    assert elasticsearch.mapping(index)["@timestamp"] == "date"
+    seventeen = {"term": {"@timestamp": "2026-11-23T17:00:00Z"}}
+    assert elasticsearch.count(index, seventeen) == 1, sources(elasticsearch, index)
+
+
+def test_nanoseconds_are_kept_where_the_mapping_asks_for_them(elasticsearch: Node, index: str) -> None:
+    mapping = {"mappings": {"properties": {"@timestamp": {"type": "date_nanos"}}}}
+    assert elasticsearch.request("PUT", f"/{index}", mapping).status == 200
+    events = [(TIME_NS + offset, {"n": offset}) for offset in (2, 0, 1)]
+    with run(config(elasticsearch, f"index_name {index}\n  include_timestamp true")) as driver:
+        driver.emit("app", *events)
+        settle(driver, 3)
+    assert [source["n"] for source in sources(elasticsearch, index, "@timestamp")] == [0, 1, 2]
+
+
+def test_flattened_records(elasticsearch: Node, index: str) -> None:
+    settings = f"index_name {index}\n    flatten_hashes true\n    flatten_hashes_separator _"
+    send(elasticsearch, settings, {"n": 1, "http": {"code": 200, "of": {"x": "y"}}})
+    assert sources(elasticsearch, index) == [{"n": 1, "http_code": 200, "http_of_x": "y"}]
+
+
+# ------------------------------------------------------------------ ids, routing, operations
+
+
+def test_ids_and_routing_from_fields(elasticsearch: Node, index: str) -> None:
+    settings = f"index_name {index}\n    id_key id\n    routing_key customer\n    remove_keys id"
+    records = [{"n": 1, "id": "one", "customer": "c1"}, {"n": 2, "id": "two", "customer": "c2"}]
+    send(elasticsearch, settings, *records)
+    hits = elasticsearch.documents(index, "n")
+    assert [(hit["_id"], hit["_routing"], hit["_source"]) for hit in hits] == [
+        ("one", "c1", {"n": 1, "customer": "c1"}),
+        ("two", "c2", {"n": 2, "customer": "c2"}),
+    ]
+
+
+def test_an_ingest_pipeline(elasticsearch: Node, index: str) -> None:
+    pipeline = {"processors": [{"set": {"field": "stage", "value": "piped"}}]}
+    assert elasticsearch.request("PUT", f"/_ingest/pipeline/{index}", pipeline).status == 200
+    send(elasticsearch, f"index_name {index}\n    pipeline {index}", {"n": 1})
+    assert sources(elasticsearch, index) == [{"n": 1, "stage": "piped"}]
+
+
+def test_a_pipeline_that_is_not_there(elasticsearch: Node, index: str) -> None:
+    driver = send(elasticsearch, f"index_name {index}\n    pipeline nowhere", {"n": 1})
+    assert driver["es"].errors == {"illegal_argument_exception": 1}
+    assert "pipeline with id [nowhere] does not exist" in driver.log
+    assert driver.records("rejected") == [{"n": 1}]
+
+
+@pytest.mark.parametrize(
+    ("operation", "then"),
+    [
+        ("index", [{"n": 1, "b": 2}, {"n": 2, "b": 2}]),
+        ("create", [{"n": 1, "a": 1}, {"n": 2, "b": 2}]),
+        ("update", [{"n": 1, "a": 1, "b": 2}]),
+        ("upsert", [{"n": 1, "a": 1, "b": 2}, {"n": 2, "b": 2}]),
+    ],
+)
+def test_write_operations(
+    elasticsearch: Node, index: str, operation: str, then: list[dict[str, Any]]
+) -> None:
+    settings = f"index_name {index}\n    id_key id\n    remove_keys id"
+    send(elasticsearch, settings, {"id": "1", "n": 1, "a": 1})
+    driver = send(
+        elasticsearch,
+        f"{settings}\n    write_operation {operation}",
+        {"id": "1", "n": 1, "b": 2},
+        {"id": "2", "n": 2, "b": 2},
+    )
+    assert sources(elasticsearch, index) == then
+    if operation == "update":
+        assert driver["es"].errors == {"document_missing_exception": 1}
+
+
+# ------------------------------------------------------------------ what the server does not take
+
+
+def test_a_mapping_conflict_harms_no_neighbours(elasticsearch: Node, index: str) -> None:
+    send(elasticsearch, f"index_name {index}", {"n": 0, "code": 200})
+    records = [{"n": n, "code": "many" if n in (3, 7) else n} for n in range(1, 11)]
+    driver = send(elasticsearch, f"index_name {index}", *records)
+    assert [source["n"] for source in sources(elasticsearch, index)] == [0, 1, 2, 4, 5, 6, 8, 9, 10]
+    assert driver.records("rejected") == [{"n": 3, "code": "many"}, {"n": 7, "code": "many"}]
+    books = driver["es"]
+    assert books.errors == {"document_parsing_exception": 2}
+    assert books.delivered == 8
+    assert "failed to parse field [code] of type [long]" in driver.log
+
+
+def test_a_refused_index_name(elasticsearch: Node, index: str) -> None:
+    records = [{"n": 1, "to": f"{index}-UPPER"}, {"n": 2}]
+    driver = send(elasticsearch, f"index_name {index}\n    target_index_key to", *records)
+    assert driver["es"].errors == {"invalid_index_name_exception": 1}
+    assert "must be lowercase" in driver.log
+    assert sources(elasticsearch, index) == [{"n": 2}]
+
+
+def test_a_body_in_gzip(elasticsearch: Node, index: str) -> None:
+    records = [{"n": n, "text": "the same again " * 20} for n in range(500)]
+    driver = send(elasticsearch, f"index_name {index}\n    compression_level best_speed", *records)
+    assert driver["es"].delivered == 500
+    assert [source["n"] for source in sources(elasticsearch, index)] == list(range(500))
+
+
+# ------------------------------------------------------------------ a small and busy node
+
+
+@pytest.fixture(scope="module")
+def tight_node(search_node: Any) -> Any:
+    """One that writes with one thread, queues one request, and takes bodies up to 100 kB."""
+    settings = {
+        "thread_pool.write.size": "1",
+        "thread_pool.write.queue_size": "1",
+        "http.max_content_length": "100kb",
+    }
+    with search_node("elasticsearch", settings) as node:
+        yield node
+
+
+def rejections(node: Node) -> int:
+    """Writes that found the queue full."""
+    stats = node.request("GET", "/_nodes/stats/thread_pool").body
+    return sum(each["thread_pool"]["write"]["rejected"] for each in stats["nodes"].values())
+
+
+def test_a_full_queue_delays_and_loses_nothing(tight_node: Node, index: str) -> None:
+    buffer = "flush_thread_count 8\n    chunk_limit_records 20"
+    settings = f"index_name {index}-${{tag}}\n  deterministic_id true"
+    expected = 0
+    with run(config(tight_node, settings, buffer=buffer)) as driver:
+        deadline = time.monotonic() + 60
+        while rejections(tight_node) == 0:  # how many it takes is the machine's business
+            assert time.monotonic() < deadline, "the queue was never full"
+            for tag in range(16):
+                driver.emit(f"t{tag}", *({"n": expected + n, "text": "x" * 200} for n in range(20)))
+                expected += 20
+        settle(driver, expected, 200)
+        assert driver["es"].delivered == expected
+        assert "429 es_rejected_execution_exception" in driver.log
+    assert tight_node.count(f"{index}-*") == expected
+    query = {"size": 0, "aggs": {"distinct": {"cardinality": {"field": "n", "precision_threshold": 40_000}}}}
+    found = tight_node.request("POST", f"/{index}-*/_search", query).body
+    assert found["aggregations"]["distinct"]["value"] == expected
+
+
+def test_a_body_that_is_too_large_is_divided(tight_node: Node, index: str) -> None:
+    records = [{"n": n, "text": "x" * 30_000} for n in range(20)]
+    records.insert(10, {"n": 99, "text": "y" * 150_000})
+    driver = send(tight_node, f"index_name {index}", *records)
+    assert [source["n"] for source in sources(tight_node, index)] == list(range(20))
+    books = driver["es"]
+    assert books.delivered == 20
+    assert sum(books.errors.values()) == 1
+    assert [record["n"] for record in driver.records("rejected")] == [99]
+    assert "413" in driver.log
+
+
+# ------------------------------------------------------------------ a node that stops
+
+
+def test_a_killed_node_costs_nothing(elasticsearch: Node, index: str) -> None:
+    buffer = "flush_thread_count 4\n    chunk_limit_records 50"
+    settings = f"index_name {index}\n  deterministic_id true\n  request_timeout 10s"
+    count = 0
+    with run(config(elasticsearch, settings, buffer=buffer)) as driver:
+
+        def emit(until: int) -> None:
+            nonlocal count
+            while count < until:
+                driver.emit("app", *({"n": count + n} for n in range(50)))
+                count += 50
+
+        emit(2000)
+        driver.wait_for(lambda: driver["es"].delivered > 0, 60)
+        elasticsearch.kill()  # with requests on their way, answered and not
+        emit(4000)
+        driver.wait_for(lambda: "cannot reach" in driver.log, 60)
+        elasticsearch.start()
+        emit(6000)
+        settle(driver, count, 120)
+        assert driver["es"].delivered == count
+    found = [source["n"] for source in sources(elasticsearch, index)]
+    assert found == list(range(count))  # nothing lost, nothing doubled
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_an_answer_that_comes_too_late(elasticsearch: Node, index: str, deterministic: bool) -> None:
+    assert elasticsearch.request("PUT", f"/{index}").status == 200
+    settings = f"""index_name {index}
+  deterministic_id {json.dumps(deterministic)}
+  request_timeout 1s"""
+    with run(config(elasticsearch, settings)) as driver:
+        driver.emit("app", {"n": 0})
+        settle(driver, 1)
+        elasticsearch.pause()  # what is sent now is taken later, when nobody waits for the answer any more
+        try:
+            driver.emit("app", {"n": 1}, {"n": 1}, {"n": 2})
+            driver.wait_for(lambda: driver.log.count("does not answer in time") >= 2, 60)
+        finally:
+            elasticsearch.resume()
+        settle(driver, 4, 120)
+        assert driver["es"].delivered == 4
+    found = [source["n"] for source in sources(elasticsearch, index)]
+    if deterministic:
+        assert found == [0, 1, 1, 2]
+    else:
+        assert sorted(set(found)) == [0, 1, 2]
+        assert len(found) > 4  # what deterministic_id is for
