@@ -59,7 +59,7 @@ def settle(driver: Driver, count: int, seconds: float = 60) -> None:
 
     def settled() -> bool:
         books = driver["es"]
-        return books.delivered + sum(books.errors.values()) + sum(books.lost.values()) >= count
+        return books.delivered + books.to_error + sum(books.lost.values()) >= count
 
     driver.wait_for(settled, seconds)
 
@@ -183,7 +183,7 @@ def test_an_ingest_pipeline(elasticsearch: Node, index: str) -> None:
 
 def test_a_pipeline_that_is_not_there(elasticsearch: Node, index: str) -> None:
     driver = send(elasticsearch, f"index_name {index}\n    pipeline nowhere", {"n": 1})
-    assert driver["es"].errors == {"illegal_argument_exception": 1}
+    assert driver["es"].error_reasons == {"illegal_argument_exception": 1}
     assert "pipeline with id [nowhere] does not exist" in driver.log
     assert driver.records("rejected") == [{"n": 1}]
 
@@ -210,7 +210,7 @@ def test_write_operations(
     )
     assert sources(elasticsearch, index) == then
     if operation == "update":
-        assert driver["es"].errors == {"document_missing_exception": 1}
+        assert driver["es"].error_reasons == {"document_missing_exception": 1}
 
 
 # ------------------------------------------------------------------ what the server does not take
@@ -223,7 +223,7 @@ def test_a_mapping_conflict_harms_no_neighbours(elasticsearch: Node, index: str)
     assert [source["n"] for source in sources(elasticsearch, index)] == [0, 1, 2, 4, 5, 6, 8, 9, 10]
     assert driver.records("rejected") == [{"n": 3, "code": "many"}, {"n": 7, "code": "many"}]
     books = driver["es"]
-    assert books.errors == {"document_parsing_exception": 2}
+    assert books.error_reasons == {"document_parsing_exception": 2}
     assert books.delivered == 8
     assert "failed to parse field [code] of type [long]" in driver.log
 
@@ -231,7 +231,7 @@ def test_a_mapping_conflict_harms_no_neighbours(elasticsearch: Node, index: str)
 def test_a_refused_index_name(elasticsearch: Node, index: str) -> None:
     records = [{"n": 1, "to": f"{index}-UPPER"}, {"n": 2}]
     driver = send(elasticsearch, f"index_name {index}\n    target_index_key to", *records)
-    assert driver["es"].errors == {"invalid_index_name_exception": 1}
+    assert driver["es"].error_reasons == {"invalid_index_name_exception": 1}
     assert "must be lowercase" in driver.log
     assert sources(elasticsearch, index) == [{"n": 2}]
 
@@ -291,7 +291,7 @@ def test_a_body_that_is_too_large_is_divided(tight_node: Node, index: str) -> No
     assert [source["n"] for source in sources(tight_node, index)] == list(range(20))
     books = driver["es"]
     assert books.delivered == 20
-    assert sum(books.errors.values()) == 1
+    assert books.to_error == 1
     assert [record["n"] for record in driver.records("rejected")] == [99]
     assert "413" in driver.log
 
