@@ -186,7 +186,11 @@ class BufferMachine(RuleBasedStateMachine):
         chunk = self.buffer.take(self.now)
         if chunk is None:
             due = self.buffer.next_due(self.now, self.now)
-            assert waiting == 0 or (due is not None and due > 0)
+            assert waiting == 0 or due is not None
+            if due == 0:  # then there is something to queue
+                staged = len(self.buffer.staged)
+                self.buffer.queue_due(self.now, self.now)
+                assert len(self.buffer.staged) < staged
         else:
             assert chunk.state == "flying"
         return chunk
