@@ -49,14 +49,15 @@ class Outcome:
         return self.cpu_seconds * 1e6 / max(1, self.delivered)
 
 
-def free_ports(count: int, kind: socket.SocketKind = socket.SOCK_DGRAM) -> tuple[int, ...]:
-    """`count` consecutive ports that nobody has bound."""
+def free_ports(count: int) -> tuple[int, ...]:
+    """`count` consecutive ports that nobody has bound, for UDP or TCP (the forward protocol takes both)."""
     for base in range(21000, 31000, 16):
         with contextlib.ExitStack() as stack:
             try:
                 for port in range(base, base + count):
-                    probe = stack.enter_context(socket.socket(socket.AF_INET, kind))
-                    probe.bind(("0.0.0.0", port))
+                    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                        probe = stack.enter_context(socket.socket(socket.AF_INET, kind))
+                        probe.bind(("0.0.0.0", port))
             except OSError:
                 continue
             return tuple(range(base, base + count))

@@ -5,7 +5,6 @@ Load generator and sink share core 1 and need about 0.08 us an event together, l
 
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -168,7 +167,7 @@ class Listening(Process):
 def _started(contender: Contender, sink: int, ack: bool) -> Iterator[Listening]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch("relay"))
-        (port,) = free_ports(1, socket.SOCK_STREAM)
+        (port,) = free_ports(1)
         process = Listening(contender.name, contender.prepare(folder, port, sink, ack), folder)
         stack.callback(process.stop)
         process.wait_ready(lambda: _states(port).count("0A") > 0)

@@ -1,7 +1,6 @@
 """The books on forwarder's metrics page while events flow into Elasticsearch, compared with the sink."""
 
 import re
-import socket
 import threading
 import time
 import urllib.request
@@ -67,7 +66,7 @@ def under_load(receiver: Receiver, work: Work, rate: int, seconds: float, tools:
     Raises:
         RunError: a page does not add up, or is not what was sent and received.
     """
-    (port,) = measure.free_ports(1, socket.SOCK_STREAM)
+    (port,) = measure.free_ports(1)
     with measure.running(receiver, replace(work, metrics_port=port), tools) as process:
         if process.sink is None:
             raise RunError("only a work with a counting sink can be compared")
