@@ -1,6 +1,6 @@
 """`<source> @type forward` and `@type unix`, driven through configuration text and real sockets."""
 
-from __future__ import annotations
+from __future__ import contextlib
 
 import gzip
 import hashlib
@@ -353,9 +353,12 @@ def test_handshake(more: str, login: dict[str, bytes], refusal: str | None) -> N
 def test_nothing_passes_before_the_handshake(first: bytes) -> None:
     with run(config(sections=SECURITY.format(more=""))) as driver, connect(driver) as client:
         client.read()
-        client.send(first)
-        client.send(message({"i": 1}))
-        pong = client.read()
+        pong = None
+        # what was sent and not read when the server closed resets the connection, perhaps before the answer is read
+        with contextlib.suppress(ConnectionError):
+            client.send(first)
+            client.send(message({"i": 1}))
+            pong = client.read()
         assert pong is None or pong[:2] == ["PONG", False]
         with connect(driver) as good:
             assert good.greet()[1]
