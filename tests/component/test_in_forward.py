@@ -1,7 +1,8 @@
 """`<source> @type forward` and `@type unix`, driven through configuration text and real sockets."""
 
-from __future__ import contextlib
+from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import os
@@ -354,7 +355,7 @@ def test_nothing_passes_before_the_handshake(first: bytes) -> None:
     with run(config(sections=SECURITY.format(more=""))) as driver, connect(driver) as client:
         client.read()
         pong = None
-        # what was sent and not read when the server closed resets the connection, perhaps before the answer is read
+        # what the server has not read when it closes resets the connection, perhaps before the answer is read
         with contextlib.suppress(ConnectionError):
             client.send(first)
             client.send(message({"i": 1}))
