@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 SO := forwarder/_native.abi3.so
-CONF ?= docker/quickstart.conf
+CONF ?= $(if $(ES_URL),docker/quickstart-elasticsearch.conf,docker/quickstart.conf)
 PROFILE ?= release
 RUST := $(shell find native/src native/Cargo.toml native/Cargo.lock 2>/dev/null)
 
@@ -33,7 +33,7 @@ setup: $(VENV)/.installed $(SO) ## make the virtual environment and build the na
 
 native: $(SO) ## build the native crate only
 
-run: setup ## run CONF (default: the quickstart: UDP syslog on 5140 -> grok -> stdout)
+run: setup ## run CONF (default: the quickstart: UDP syslog on 5140 -> grok -> stdout, or ES_URL)
 	$(VENV)/bin/forwarder run -c $(CONF)
 
 test: setup ## the default test suite (under 3 minutes)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from searchnode import Node
+from searchnode import RELEASES, Node
 
 from forwarder.api.testing import Driver, run
 
@@ -22,9 +29,9 @@ CONFIG = """
   {settings}
   <buffer {keys}>
     flush_mode interval
-    flush_interval 100ms
-    flush_thread_interval 50ms
-    retry_wait 200ms
+    flush_interval 0.1
+    flush_thread_interval 0.05
+    retry_wait 0.2
     retry_max_interval 1s
     {buffer}
   </buffer>
@@ -44,17 +51,16 @@ def config(
     return CONFIG.format(url=node.url, settings=settings, keys=keys, buffer=buffer, output=output)
 
 
-def send(
-    node: Node, settings: str, *events: Any, keys: str = "tag", tag: str = "app", wait: bool = True
-) -> Driver:
+def send(node: Node, settings: str, *events: Any, keys: str = "tag", tag: str = "app") -> Driver:
     """Sends events through the output and waits until all are delivered or rejected; stops."""
-    with run(config(node, settings, keys)) as driver:
+    buffer = "timekey 1d" if "time" in keys else ""
+    with run(config(node, settings, keys, buffer)) as driver:
         driver.emit(tag, *events, time_ns=TIME_NS)
         settle(driver, len(events))
     return driver
 
 
-def settle(driver: Driver, count: int, seconds: float = 60) -> None:
+def settle(driver: Driver, count: int, seconds: float = 30) -> None:
     """Waits until `count` events are delivered or rejected."""
 
     def settled() -> bool:
@@ -80,8 +86,8 @@ def sources(node: Node, index: str, sort: str = "n") -> list[dict[str, Any]]:
         ("index_name {index}-${{kind}}", "tag, kind", ["{index}-a", "{index}-b"]),
         ("index_name {index}-${{$.kubernetes.namespace}}", "tag, $.kubernetes.namespace", ["{index}-prod"]),
         (
-            "index_name {index}.%Y%m\n    time_precision 3",
-            "tag, time\n    timekey 1d\n    timekey_wait 0s",
+            "index_name {index}.%Y%m",
+            "tag, time",
             ["{index}.202311"],
         ),
         ("logstash_format true\n    logstash_prefix {index}", "tag", ["{index}-2023.11.14"]),
@@ -229,10 +235,10 @@ def test_a_mapping_conflict_harms_no_neighbours(elasticsearch: Node, index: str)
 
 
 def test_a_refused_index_name(elasticsearch: Node, index: str) -> None:
-    records = [{"n": 1, "to": f"{index}-UPPER"}, {"n": 2}]
+    records = [{"n": 1, "to": f"{index} x"}, {"n": 2}]
     driver = send(elasticsearch, f"index_name {index}\n    target_index_key to", *records)
     assert driver["es"].error_reasons == {"invalid_index_name_exception": 1}
-    assert "must be lowercase" in driver.log
+    assert "must not contain the following characters" in driver.log
     assert sources(elasticsearch, index) == [{"n": 2}]
 
 
@@ -347,3 +353,72 @@ def test_an_answer_that_comes_too_late(elasticsearch: Node, index: str, determin
     else:
         assert sorted(set(found)) == [0, 1, 2]
         assert len(found) > 4  # what deterministic_id is for
+
+
+# ------------------------------------------------------------------ other servers, and the quickstart
+
+
+@pytest.mark.parametrize(
+    ("release", "output"),
+    [("elasticsearch7", "elasticsearch"), ("elasticsearch9", "elasticsearch"), ("opensearch", "opensearch")],
+)
+def test_other_releases(search_node: Callable[..., Any], index: str, release: str, output: str) -> None:
+    with search_node(release) as node:
+        reply = node.request("GET", "/")
+        assert reply.body["version"]["number"] == RELEASES[release].version
+        settings = f"""logstash_format true
+  logstash_prefix {index}
+  suppress_type_name true
+  deterministic_id true
+  compression_level default_compression"""
+        with run(config(node, settings, output=output)) as driver:
+            driver.emit("app", {"n": 0}, time_ns=TIME_NS)
+            settle(driver, 1)
+            driver.emit("app", {"n": 1}, {"n": "two"}, {"n": 3}, time_ns=TIME_NS)
+            settle(driver, 4)
+            assert driver["es"].to_error == 1
+            assert driver.records("rejected") == [{"n": "two"}]
+            assert RELEASES[release].version in driver.log
+        name = f"{index}-2023.11.14"
+        assert [source["n"] for source in sources(node, name)] == [0, 1, 3]
+        assert node.mapping(name) == {"@timestamp": "date", "n": "long"}
+
+
+def test_the_quickstart(elasticsearch: Node, tools: Any, tmp_path: Path) -> None:
+    logger = tools.need("logger")
+    text = Path(__file__, "../../../docker/quickstart-elasticsearch.conf").resolve().read_text()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    conf = tmp_path / "fluent.conf"
+    conf.write_text(text.replace("port 5140", f"port {port}"))
+    log = tmp_path / "log"
+    line = (
+        '203.0.113.7 - alice [23/Nov/2026:18:00:00 +0000] "GET /index.html HTTP/1.1" 200 2326 "-" "curl/8.5"'
+    )
+    elasticsearch.request("DELETE", "/syslog-*")
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "forwarder.cli.main", "run", "-c", str(conf)],
+            env={**os.environ, "ES_URL": elasticsearch.url}, stdout=file, stderr=file,
+        )  # fmt: skip
+    try:
+        wait_for(lambda: "is now running" in log.read_text(), log)
+        arguments = ["--udp", "--server", "127.0.0.1", "--port", str(port), "--rfc3164", "--tag", "web", line]
+        subprocess.run([logger, *arguments], check=True, timeout=30)
+        wait_for(lambda: elasticsearch.count("syslog-*") == 1, log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    (source,) = sources(elasticsearch, "syslog-*", "@timestamp")
+    assert source["message"] == line
+    assert source["clientip"] == "203.0.113.7"
+    assert source["response"] == "200"
+    assert elasticsearch.mapping("syslog-*")["@timestamp"] == "date"
+
+
+def wait_for(condition: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
