@@ -695,6 +695,23 @@ def none_parser(message_key: str, options: dict[str, Any]) -> CompiledParser:
     """The whole text as one field."""
 
 @final
+class Grep:
+    """Keeps and drops events by regexps over their fields, as Fluentd's filter_grep."""
+
+    def __new__(
+        cls,
+        regexp_and: list[tuple[str, str, bool]],
+        regexp_or: list[tuple[str, str, bool]],
+        exclude_and: list[tuple[str, str, bool]],
+        exclude_or: list[tuple[str, str, bool]],
+    ) -> Grep:
+        """(name or record accessor, Ruby regexp, whether it may stand in slashes with flags) per condition.
+        Raises ValueError for what does not compile."""
+    def apply(self, batch: EventBatch) -> tuple[EventBatch | None, int]:
+        """The events that go on (None: all of them), and how many of them could not be matched. Releases
+        the GIL."""
+
+@final
 class ParserFilter:
     """Runs a parser over one field of every event, as Fluentd's filter_parser."""
 

@@ -14,6 +14,7 @@ pub mod extract;
 pub mod formatters;
 pub mod forward;
 pub mod framer;
+pub mod grep;
 pub mod grok;
 pub mod ingest;
 pub mod inject;
@@ -77,6 +78,8 @@ mod _native {
     };
     #[pymodule_export]
     use crate::forward::python::{FedForward, ForwardFeeder, ForwardRules, ForwardServer};
+    #[pymodule_export]
+    use crate::grep::Grep;
     #[pymodule_export]
     use crate::grok::{grok_explain, grok_parser};
     #[pymodule_export]
