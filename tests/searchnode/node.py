@@ -110,7 +110,7 @@ class Node:
         started = time.monotonic()
         with (self._folder / "logs/output").open("ab") as output:
             self._process = subprocess.Popen(
-                [str(self._home / "bin" / self.release.product)],
+                [*_leash(), str(self._home / "bin" / self.release.product)],
                 env=environment,
                 cwd=self._folder / "tmp",
                 stdin=subprocess.DEVNULL,
@@ -273,6 +273,11 @@ def _decoded(body: bytes) -> Any:
         return json.loads(body)
     except ValueError:
         return body.decode(errors="replace")
+
+
+def _leash() -> list[str]:
+    """Has the program end with us, even where we are killed; the server ends with the program."""
+    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
 def _free_port() -> int:
