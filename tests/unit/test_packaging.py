@@ -158,7 +158,7 @@ class TestInstalls:
         run(python, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path / "dist", fresh, cwd=tmp_path)
         (wheel,) = (tmp_path / "dist").glob("*.whl")
         check_wheel(wheel)
-        run(python, "-m", "pip", "install", "--no-index", wheel, cwd=tmp_path)
+        run(python, "-m", "pip", "install", wheel, cwd=tmp_path)
         check_installed(python, tmp_path)
 
     def test_sdist_then_wheel(self, fresh: Path, tmp_path: Path) -> None:
