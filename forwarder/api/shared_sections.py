@@ -1,4 +1,4 @@
-"""Sections that several inputs share: `<transport>`, `<security>`, `<extract>`."""
+"""Sections that several inputs share: `<transport>`, `<security>`, `<extract>`, `<storage>`."""
 
 from __future__ import annotations
 
@@ -162,3 +162,23 @@ class Extract(Section):
     utc = boolean("That time is UTC.", False)
     timezone = string("Zone of that time.", None)
     time_format_fallbacks = array("Further formats of that time.", [], of="string")
+
+
+_NOT_KEPT: Final = "what a plugin counts is not kept over restarts here"
+
+
+class Storage(Section):
+    """`<storage>` of an input: it lives as long as the process, which is Fluentd's default too."""
+
+    argument = "usage"
+
+    usage = string("Which of the plugin's storages is meant.", "")
+    type = enum("The kind of storage.", ("local",), "local", alias="@type")
+    persistent = boolean("Save at every change.", False, unsupported=_NOT_KEPT)
+    autosave = boolean("Save now and then. Nothing is saved without path.", True)
+    autosave_interval = duration("Seconds from one save to the next.", 10.0)
+    save_at_shutdown = boolean("Save at the end.", True)
+    path = string("File that keeps it.", None, unsupported=_NOT_KEPT)
+    mode = string("Mode of the file, octal.", "0644")
+    dir_mode = string("Mode of its folder, octal.", "0755")
+    pretty_print = boolean("Indented JSON in the file.", False)

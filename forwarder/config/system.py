@@ -67,7 +67,8 @@ class CounterClient(Section):
 class Metrics(Section):
     """`<metrics>`: kept in the process; nothing else exists."""
 
-    labels = hash_("Labels of all metrics.", {}, of="string")
+    default_labels = hash_("Labels of all metrics; nothing shows them.", {}, of="string")
+    labels = hash_("Labels of all metrics; nothing shows them, in Fluentd neither.", {}, of="string")
 
 
 class SourceOnlyBuffer(Section):

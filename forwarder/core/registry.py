@@ -108,6 +108,10 @@ class Registry:
         return _from_entry_point(kind, name, target)
 
     def _unknown(self, kind: str, name: str) -> str:
+        from forwarder.core.refused import PLUGINS  # noqa: PLC0415 - for a message only
+
+        if (kind, name) in PLUGINS:
+            return f"{kind} plugin {name!r} is not supported: {PLUGINS[kind, name]}"
         from difflib import get_close_matches  # noqa: PLC0415 - for a message only
 
         known = self.names(kind)

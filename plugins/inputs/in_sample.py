@@ -15,7 +15,8 @@ import time
 from typing import Any, Final
 
 from forwarder._native import Sampler
-from forwarder.api import BufferOverflow, ConfigError, Input, boolean, free_section, integer, string
+from forwarder.api import BufferOverflow, ConfigError, Input, boolean, integer, optional_section, string
+from forwarder.api.shared_sections import Storage
 
 SLOTS: Final = 10
 """Emits per second."""
@@ -37,14 +38,12 @@ class SampleInput(Input):
         '[{"message":"sample"}]',
         alias="dummy",
     )
-    storage = free_section("Where Fluentd would keep the counter.")
+    storage = optional_section(Storage, "Where Fluentd would keep the counter.")
 
     def configure(self) -> None:
         for name in ("size", "rate"):
             if getattr(self, name) < 0:
                 raise ConfigError("must not be negative", param=name)
-        if self.storage.get("path") or (self.storage.get("@type") or "local") != "local":
-            raise ConfigError("the counter is not kept over restarts here", param="storage")
         self._sampler = Sampler(self.tag, self._records(), self.auto_increment_key)
         self._stopping = threading.Event()
 

@@ -1,0 +1,127 @@
+"""Every parameter of Fluentd's plugins is implemented, or refused by an explicit reason.
+
+The table is docs/fluentd-parameters.json, made by docs/tools/fluentd_parameters.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from forwarder.core.refused import PLUGINS
+from forwarder.core.registry import KINDS, Registry
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = Path(os.environ.get("FORWARDER_SHARED", ROOT.parent / "shared")) / "fluentd-params.json"
+
+# Plugins that are still to come. Whoever adds one takes it out.
+NOT_BUILT = {
+    "filter elasticsearch_genid",
+    "filter record_transformer",
+    "input elasticsearch",
+    "input exec",
+    "input http",
+    "input s3",
+    "input tail",
+    "output buffer",
+    "output elasticsearch_data_stream",
+    "output elasticsearch_dynamic",
+    "output exec",
+    "output exec_filter",
+    "output http",
+    "output roundrobin",
+    "output s3",
+    "parser msgpack",
+}
+
+
+def tool(name: str) -> ModuleType:
+    """A module of docs/tools."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+compatibility = tool("compatibility")
+FOUND = compatibility.compare(Registry())
+
+
+@pytest.mark.parametrize("plugin", sorted(name for name, found in FOUND.items() if found is not None))
+def test_every_parameter_is_declared_as_in_fluentd(plugin: str) -> None:
+    wrong = [
+        f"{each.path}: {each.state} {each.detail}"
+        for each in FOUND[plugin]
+        if each.state in ("missing", "type", "default") and compatibility.meant(each) is None
+    ]
+    assert wrong == [], f"{plugin}: declare them (with unsupported='why' where they cannot be honoured)"
+
+
+def test_every_plugin_exists_or_is_refused_by_name() -> None:
+    absent = {name for name, found in FOUND.items() if found is None}
+    refused = {f"{kind} {name}" for kind, name in PLUGINS}
+    assert absent - refused - NOT_BUILT == set(), "neither built nor in forwarder/core/refused.py"
+    assert refused - absent == set(), "exists: take it out of forwarder/core/refused.py"
+    assert NOT_BUILT - absent == set(), "exists: take it out of NOT_BUILT above"
+
+
+def test_every_refusal_has_a_reason() -> None:
+    refused = [each for found in FOUND.values() for each in found or () if each.state == "refused"]
+    assert refused
+    assert [each.path for each in refused if len(each.detail) < 10] == []
+
+
+def test_every_meant_difference_exists() -> None:
+    findings = [
+        each
+        for found in FOUND.values()
+        for each in found or ()
+        if each.state in ("missing", "type", "default")
+    ]
+    used = {compatibility.meant(each) for each in findings}
+    assert [why for _, _, why in compatibility.MEANT if why not in used] == []
+
+
+@pytest.mark.parametrize(("kind", "name"), sorted(PLUGINS))
+def test_a_refused_plugin_is_refused_by_its_reason(kind: str, name: str) -> None:
+    with pytest.raises(Exception, match="is not supported: "):
+        Registry().load(kind, name)
+
+
+def test_the_table_is_made_of_the_shared_one() -> None:
+    if not SHARED.exists():
+        pytest.skip(f"no {SHARED}")
+    made = tool("fluentd_parameters").compact(json.loads(SHARED.read_text()))
+    assert compatibility.table() == made
+
+
+def test_the_comparison_sees_what_is_missing_or_different() -> None:
+    table = compatibility.table()
+    table["plugins"] = {
+        "input udp": {
+            "package": "fluentd",
+            "params": {
+                "port": ["string", 5160], "bind": ["string", "::"], "tag": ["string", "x"], "new": ["bool", True],
+            },
+            "sections": {"parse": "parse", "nothing": "parse"},
+        }
+    }  # fmt: skip
+    found = compatibility.compare(Registry(), table)["input udp"]
+    assert {(each.path, each.state) for each in found} == {
+        ("port", "type"), ("bind", "default"), ("tag", "default"), ("new", "missing"),
+        ("<nothing>", "missing"),
+    }  # fmt: skip
+
+
+def test_kinds_are_known() -> None:
+    kinds = {name.split()[0] for name in FOUND} - {"system"}
+    assert kinds == {*KINDS, "buffer", "storage", "service_discovery", "metrics"}
