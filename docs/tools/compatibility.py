@@ -157,7 +157,9 @@ def _body(
         if declared is None:
             yield Finding(plugin, f"{path}<{name}>", "missing")
         elif declared.section is not None:
-            yield from _body(plugin, f"{path}{name} > ", content, found, declared.section, declared.defaults)
+            yield from _body(
+                plugin, f"{path}{name} > ", content, found, declared.section, defaults=declared.defaults
+            )
 
 
 def _param(

@@ -110,7 +110,8 @@ def test_the_comparison_sees_what_is_missing_or_different() -> None:
         "input udp": {
             "package": "fluentd",
             "params": {
-                "port": ["string", 5160], "bind": ["string", "::"], "tag": ["string", "x"], "new": ["bool", True],
+                "port": ["string", 5160], "bind": ["string", "::"], "tag": ["string", "x"],
+                "new": ["bool", True],
             },
             "sections": {"parse": "parse", "nothing": "parse"},
         }
