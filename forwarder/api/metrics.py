@@ -50,6 +50,8 @@ class RetryMetrics(NamedTuple):
     """Chunks that have failed and will be tried again."""
     gave_up: bool = False
     """A chunk was given up, and none was delivered since."""
+    last_error: str | None = None
+    """Of the last attempt that failed; None: none has, or one succeeded since."""
 
 
 class BufferMetrics(NamedTuple):

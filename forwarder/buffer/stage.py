@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count as counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,6 +48,8 @@ class Buffer:
         self.flying: dict[bytes, BufferChunk] = {}
         self._ready: deque[BufferChunk] = deque()
         self._number = counter()
+        self._retried = False
+        """The chunk that was taken last had been tried before."""
         self._waiting: list[tuple[float, int, BufferChunk]] = []  # heap of (when, tie, chunk)
         # Heaps of (when, number of the chunk, key). What names a chunk that is not staged any more is
         # skipped when it comes up; it does not hold the chunk, whose content would stay in memory.
@@ -200,12 +202,15 @@ class Buffer:
             self._queue(chunk)
 
     def take(self, now: float) -> BufferChunk | None:
-        """The next chunk to write, which is flying then; None: none yet. Retries that are due come before
-        chunks that were never tried."""
-        if self._waiting and self._waiting[0][0] <= now:
+        """The next chunk to write, which is flying then; None: none yet. Retries that are due and chunks
+        that were never tried take turns: no chunk can hold up the others, however often it fails."""
+        due = bool(self._waiting) and self._waiting[0][0] <= now
+        if due and not (self._ready and self._retried):
             chunk = heappop(self._waiting)[2]
+            self._retried = True
         elif self._ready:
             chunk = self._ready.popleft()
+            self._retried = False
         else:
             return None
         chunk.state = "flying"
@@ -237,12 +242,21 @@ class Buffer:
         self._queue(chunk)
 
     def discard(self, chunk: BufferChunk) -> None:
-        """Removes a chunk that is staged or queued and was never tried."""
+        """Removes a chunk that is staged or queued."""
         if chunk.state == "staged":
             del self.staged[chunk.key]
-        else:
+        elif chunk in self._ready:
             self._ready.remove(chunk)
+        else:
+            self._unwait(chunk)
         self._forget(chunk)
+
+    def hasten(self, chunk: BufferChunk) -> None:
+        """Makes a staged or queued chunk due at once."""
+        if chunk.state == "staged":
+            self._queue(chunk)
+        elif self._unwait(chunk):
+            self._ready.appendleft(chunk)
 
     def oldest(self) -> BufferChunk | None:
         """Removes the oldest chunk that is not being written (queued ones first); None: there is none."""
@@ -265,6 +279,15 @@ class Buffer:
         yield from self.staged.values()
 
     # ------------------------------------------------------------ inside
+
+    def _unwait(self, chunk: BufferChunk) -> bool:
+        """Takes a chunk out of those that wait for a retry; False: it is none of them."""
+        left = [entry for entry in self._waiting if entry[2] is not chunk]
+        found = len(left) < len(self._waiting)
+        if found:
+            heapify(left)
+            self._waiting = left
+        return found
 
     def _forget(self, chunk: BufferChunk) -> None:
         chunk.state = "gone"

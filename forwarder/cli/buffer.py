@@ -1,7 +1,8 @@
 """`forwarder buffer`: what file buffers hold, and getting chunks out of them and back in.
 
-`list`, `show` and `export` only read, also while the forwarder runs (what it holds changes meanwhile).
-`retry` and `drop` change the buffer, so the forwarder that uses it must be stopped.
+`list`, `show` and `export` read the files, also while the forwarder runs (what it holds changes meanwhile).
+`retry` and `drop` go to the forwarder that uses the buffer, or change the files where none does. With
+`--socket` all of them ask a running forwarder, which also shows its memory buffers.
 """
 
 from __future__ import annotations
@@ -12,22 +13,20 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from forwarder._native import EventStream
 from forwarder.api.errors import ConfigError, ForwarderError
 from forwarder.buffer import fluentd, lock
 from forwarder.buffer.compression import codec
 from forwarder.buffer.file import FileBuffer, FileOptions
 from forwarder.buffer.limits import Limits
 from forwarder.buffer.place import place
+from forwarder.buffer.view import plain, shown
 
 if TYPE_CHECKING:
     from forwarder.buffer.chunk import BufferChunk
 
 HELP = "look into file buffers; export, retry and drop chunks"
-_SHOWN = 5
 _NAMED = ("show", "export", "retry", "drop")
 
 
@@ -38,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("chunk", nargs="*", help="id of a chunk, or the start of one")
     add("-c", "--config", metavar="FILE", help="the file buffers of this configuration")
     add("--path", metavar="PATH", help="a file buffer by its path in <buffer>")
+    add("--socket", metavar="PATH", help="control socket of a running forwarder")
     add("--id", metavar="ID", help="with -c: only the buffer of the output with this @id")
     add("-p", "--plugin", metavar="DIR", action="append", default=[], help="folder of plugins")
     add("--all", action="store_true", help="all chunks")
@@ -50,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Does it; 1 where a chunk is not found."""
+    if args.socket and not (args.path or args.config):
+        return _ask(args)
     buffers = dict(_buffers(args))
     if not buffers:
         raise ConfigError(
@@ -63,7 +65,14 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"forwarder buffer {args.action}: which chunk? Give ids, or --all")
     change = args.action in ("retry", "drop")
     missing = set(args.chunk)
-    for buffer in buffers.values():
+    status = 0
+    for folder, buffer in buffers.items():
+        process = lock.owner(folder) if change else None
+        if process is not None:
+            names = [""] if args.all else args.chunk
+            status |= _change_running(args, folder, process, names)
+            missing.clear()
+            continue
         (_open if change else _peek)(buffer)
         try:
             for chunk in list(buffer.chunks()):
@@ -75,13 +84,46 @@ def run(args: argparse.Namespace) -> int:
             buffer.close()
     for name in sorted(missing):
         print(f"no chunk {name}")
-    return 1 if missing else 0
+    return 1 if missing else status
+
+
+def _ask(args: argparse.Namespace) -> int:
+    """Asks a running forwarder."""
+    from forwarder.cli import buffer_running as running  # noqa: PLC0415 - only for one that runs
+
+    found = [each for each in running.listed(args.socket) if args.id in (None, each["id"])]
+    if args.action == "list":
+        return _print_list(
+            [{**each, "used_by": args.socket, "quarantine": []} for each in found], as_json=args.json
+        )
+    if not args.chunk and not args.all:
+        raise ConfigError(f"forwarder buffer {args.action}: which chunk? Give ids, or --all")
+    if args.action in ("retry", "drop"):
+        return running.change(args.socket, args.action, [""] if args.all else args.chunk, args.id)
+    names = [chunk["id"] for each in found for chunk in each["chunks"]] if args.all else args.chunk
+    for name in names:
+        if args.action == "show":
+            _show(running.show(args.socket, name), as_json=args.json)
+        else:
+            running.export(args, args.socket, name)
+    return 0
+
+
+def _change_running(args: argparse.Namespace, folder: str, process: str, names: list[str]) -> int:
+    """Has the process that uses a buffer retry or drop chunks of it."""
+    from forwarder.cli import buffer_running as running  # noqa: PLC0415 - only for one that runs
+
+    socket = running.socket_of(process, args.socket, folder)
+    for each in running.listed(socket):
+        if each["path"] is not None and os.path.realpath(each["path"]) == os.path.realpath(folder):
+            return running.change(socket, args.action, names, each["id"])
+    raise ForwarderError(f"{socket}: the forwarder there does not use the buffer {folder}")
 
 
 def _one(args: argparse.Namespace, buffer: FileBuffer, chunk: BufferChunk) -> None:
     hexadecimal = chunk.id.hex()
     if args.action == "show":
-        _show(chunk, as_json=args.json)
+        _show(shown(chunk), as_json=args.json)
     elif args.action == "export":
         os.makedirs(args.to, exist_ok=True)
         if args.format == "fluentd":
@@ -146,16 +188,20 @@ def _list(buffers: dict[str, FileBuffer], *, as_json: bool) -> int:
     for folder, buffer in buffers.items():
         _peek(buffer)
         used_by = lock.owner(folder)
-        chunks = [_plain(chunk) for chunk in buffer.chunks()]
+        chunks = [plain(chunk) for chunk in buffer.chunks()]
         broken = sorted(name for name in _names(buffer.quarantine.folder) if name != "manifest.jsonl")
         found.append({"path": folder, "used_by": used_by, "chunks": chunks, "quarantine": broken})
         buffer.close()
+    return _print_list(found, as_json=as_json)
+
+
+def _print_list(found: list[dict[str, Any]], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
     for each in found:
         state = "in use" if each["used_by"] is not None else "not in use"
-        print(f"{each['path']}: {len(each['chunks'])} chunks, {state}")
+        print(f"{each['path'] or each['id'] + ' (memory)'}: {len(each['chunks'])} chunks, {state}")
         for chunk in each["chunks"]:
             print(
                 f"  {chunk['id']}  {chunk['state']:<6}  {chunk['events']:>9} events  "
@@ -170,42 +216,25 @@ def _names(folder: str) -> list[str]:
     return os.listdir(folder) if os.path.isdir(folder) else []
 
 
-def _plain(chunk: BufferChunk) -> dict[str, Any]:
-    created = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(chunk.created_at))
-    return {
-        "id": chunk.id.hex(), "state": chunk.state, "events": chunk.count, "bytes": chunk.size_bytes,
-        "created": created, "from_fluentd": isinstance(chunk, fluentd.FluentdChunk),
-        "key": {"tag": chunk.key.tag, "timekey": chunk.key.timekey, "variables": dict(chunk.key.variables)},
-    }  # fmt: skip
-
-
 def _key(key: dict[str, Any]) -> str:
     parts = [f"{name}={key[name]}" for name in ("tag", "timekey") if key[name] is not None]
     return " ".join(parts + [f"{name}={value}" for name, value in key["variables"].items()])
 
 
-def _show(chunk: BufferChunk, *, as_json: bool) -> None:
-    found = _plain(chunk)
-    content = chunk.read()
-    try:
-        events: list[Any] | None = [
-            {"time_ns": time_ns, "record": record} for time_ns, record in islice(EventStream(content), _SHOWN)
-        ]
-    except ValueError:  # formatted text
-        events = None
-    found["content"] = events if events is not None else content[:1000].decode("utf-8", "replace")
+def _show(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False, default=repr))
         return
     for name, value in found.items():
         if name != "content":
             print(f"{name}: {_key(value) if name == 'key' else value}")
-    if events is None:
-        print(f"content:\n{found['content']}")
-    else:
-        print(f"first {len(events)} events:")
-        for event in events:
-            print(json.dumps(event, ensure_ascii=False, default=repr))
+    content = found["content"]
+    if isinstance(content, str):
+        print(f"content:\n{content}")
+        return
+    print(f"first {len(content)} events:")
+    for event in content:
+        print(json.dumps(event, ensure_ascii=False, default=repr))
 
 
 def _put_back(buffers: dict[str, FileBuffer], source: str) -> int:

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "check": ("forwarder.cli.check", "check a configuration without running it"),
     "cat": ("forwarder.cli.cat", "send standard input as events"),
     "grok": ("forwarder.cli.grok", "try grok patterns on text"),
+    "status": ("forwarder.cli.status", "show the books, buffers and retries of running instances"),
     "plugins": ("forwarder.cli.plugins", "list the plugins, or show the reference of one"),
 }
 """By command: its module (`HELP`, `add_arguments(parser)`, `run(args) -> int`), and a line of help."""

@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--user", help="run as this user")
     add("--group", help="run as this group")
     add("--stop-timeout", type=float, default=None, metavar="SECONDS", help="longest stop (default 10)")
+    add("--control-socket", metavar="PATH",
+        help="control socket (default: PID.sock in a folder of the user's; none: no socket)")  # fmt: skip
     add("--workers", type=int, choices=(1,), help="accepted with 1: there is one process")
     for name in ("--use-v1-config", "--enable-input-metrics", "--disable-input-metrics",
                  "--disable-shared-socket"):  # fmt: skip
@@ -64,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         umask=args.umask,
         user=args.user,
         group=args.group,
+        control_socket=args.control_socket,
     )
     if args.stop_timeout is not None:
         options = options._replace(stop_seconds=args.stop_timeout)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from threading import Condition, Lock, Thread
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from forwarder.api.errors import BufferOverflow, PartialWrite, UnrecoverableError
+from forwarder.buffer.file import FileBuffer
 from forwarder.buffer.limits import Limits
 from forwarder.buffer.memory import MemoryBuffer
+from forwarder.buffer.view import plain
 from forwarder.core import backup
 from forwarder.core.backup import BROKEN
 from forwarder.core.blocks import Blocks
@@ -252,7 +254,7 @@ class BufferedOutput(OutputNode):
         if retry is not None:
             self.context.counters.retry()
         started = self._now()
-        self._explained(output)
+        cast("PluginContext", output.context).counters.frame.explained = 0
         try:
             self.buffer.settle()
             self._hand(output, chunk, by_secondary=by_secondary)
@@ -260,7 +262,7 @@ class BufferedOutput(OutputNode):
             self._settle(chunk, error, self._explained(output), by_secondary=by_secondary)
             self._failed(chunk, error, by_secondary=by_secondary)
         except Exception as error:
-            explained, broken = self._explained(output), backup.rot(error)
+            explained, broken = self._explained(output, fails=True), backup.rot(error)
             if broken is None and isinstance(error, _UNRECOVERABLE):
                 self._hopeless(chunk, error, explained, by_secondary=by_secondary)
             else:
@@ -293,14 +295,16 @@ class BufferedOutput(OutputNode):
             output.write(chunk)
             self._done(chunk, by_secondary=by_secondary, explained=self._explained(output))
 
-    def _explained(self, output: Output) -> int:
+    def _explained(self, output: Output, *, fails: bool = False) -> int:
         """How many of the chunk's events the plugin has named a reason for. A secondary has books of its
         own: here its events are delivered, there they came in."""
         counters = cast("PluginContext", output.context).counters
         count, counters.frame.explained = counters.frame.explained, 0
         if output is self.plugin:
             return count
-        if count:
+        if count and fails:
+            counters.add(count)  # the chunk stays with the primary: these have come out besides
+        elif count:
             counters.take(count)
         return 0
 
@@ -351,14 +355,16 @@ class BufferedOutput(OutputNode):
         for chunk_id, (chunk, end, _) in list(self._unconfirmed.items()):
             if end <= now:
                 del self._unconfirmed[chunk_id]
-                self._take_back(chunk, now)
+                self._take_back(chunk, now, "not confirmed in time")
                 self.context.log.warning("chunk was not confirmed in time", chunk_id=chunk_id.hex())
 
-    def _take_back(self, chunk: BufferChunk, now: float, *, alone: bool = False) -> RetryState:
+    def _take_back(
+        self, chunk: BufferChunk, now: float, error: Exception | str, *, alone: bool = False
+    ) -> RetryState:
         """Books a failure and gives the chunk back or up; `alone`: it says nothing about the destination.
         The caller holds the lock."""
         self.context.counters.fail()
-        self._outcome.failed(now)
+        self._outcome.failed(now, error)
         retry = self._retries.get(chunk.id)
         if retry is None:
             retry = self._retries[chunk.id] = RetryState(self.policy, now)
@@ -422,7 +428,7 @@ class BufferedOutput(OutputNode):
             if chunk.id not in self.buffer.flying:
                 return
             now = self._now()
-            retry = self._take_back(chunk, now, alone=alone)
+            retry = self._take_back(chunk, now, error, alone=alone)
         if retry.exhausted:
             self.context.log.error(
                 "hit limit for retries: chunk is given up", chunk_id=chunk.id.hex(), events=chunk.count,
@@ -445,10 +451,11 @@ class BufferedOutput(OutputNode):
             try:
                 if delays(secondary):
                     raise UnrecoverableError("the secondary confirms later, which is no help here")
-                self._explained(secondary)
+                cast("PluginContext", secondary.context).counters.frame.explained = 0
                 secondary.write(chunk)
             except Exception as second:
-                self._explained(secondary)
+                self._explained(secondary, fails=True)
+                self.context.counters.add(0)
                 self.context.log.error("the secondary failed too", error=second)
             else:
                 self._explained(secondary)
@@ -474,6 +481,59 @@ class BufferedOutput(OutputNode):
             "unrecoverable error: chunk is given up", chunk_id=chunk.id.hex(), events=chunk.count, error=error
         )
         self.context.log.debug("the error", exc_info=error)
+
+    # ------------------------------------------------------------ an operator
+
+    def find(self, name: str) -> list[BufferChunk]:
+        """The chunks whose ids start with `name`."""
+        with self._work:
+            return self._named(name)
+
+    def listed(self) -> dict[str, Any]:
+        """The buffer and its chunks, as JSON has them."""
+        path = self.buffer.options.place.store if isinstance(self.buffer, FileBuffer) else None
+        with self._work:
+            now, chunks = self._now(), []
+            for chunk in self.buffer.chunks():
+                retry = self._retries.get(chunk.id)
+                wait = None if retry is None else round(retry.next_time - now, 1)
+                times = 0 if retry is None else retry.steps + 1
+                chunks.append({**plain(chunk), "failed_attempts": times, "next_try_seconds": wait})
+        return {"id": self.context.id, "path": path, "chunks": chunks}
+
+    def hasten(self, name: str) -> list[dict[str, Any]]:
+        """Makes the chunks whose ids start with `name` due at once. Gives them."""
+        with self._work:
+            now = self._now()
+            chunks = [chunk for chunk in self._named(name) if chunk.state in ("staged", "queued")]
+            for chunk in chunks:
+                self.buffer.hasten(chunk)
+                retry = self._retries.get(chunk.id)
+                if retry is not None:
+                    retry.next_time = now
+            self._health = None
+            self._work.notify_all()
+            return [plain(chunk) for chunk in chunks]
+
+    def drop(self, name: str) -> list[dict[str, Any]]:
+        """Gives up the chunks whose ids start with `name`, but for those being written. Gives them."""
+        with self._work:
+            dropped = []
+            for chunk in self._named(name):
+                if chunk.state in ("staged", "queued"):
+                    dropped.append(plain(chunk))
+                    self.buffer.discard(chunk)
+                    self._retries.pop(chunk.id, None)
+                    self.context.counters.lose(chunk.count, "operator")
+            self._room.notify_all()
+        for each in dropped:
+            self.context.log.warning(
+                "an operator dropped a chunk", chunk_id=each["id"], events=each["events"]
+            )
+        return dropped
+
+    def _named(self, name: str) -> list[BufferChunk]:
+        return [chunk for chunk in self.buffer.chunks() if chunk.id.hex().startswith(name)]
 
     # ------------------------------------------------------------ the end
 

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 class Outcome:
     """How the destination did lately. The caller holds the delivery's lock."""
 
-    __slots__ = ("_failing_since", "_gave_up")
+    __slots__ = ("_error", "_failing_since", "_gave_up")
 
     def __init__(self) -> None:
         self._failing_since: float | None = None
         self._gave_up = False
+        self._error: str | None = None
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, error: BaseException | str) -> None:
         """An attempt failed."""
+        self._error = str(error) if isinstance(error, str) else f"{type(error).__name__}: {error}"
         if self._failing_since is None:
             self._failing_since = now
 
@@ -33,7 +35,7 @@ class Outcome:
 
     def delivered(self) -> None:
         """All is well."""
-        self._failing_since = None
+        self._failing_since = self._error = None
         self._gave_up = False
 
     def metrics(self, retries: Collection[RetryState], now: float, wall: float) -> RetryMetrics:
@@ -47,6 +49,7 @@ class Outcome:
             min((retry.next_time + ahead for retry in retries), default=None),
             len(retries),
             self._gave_up,
+            self._error,
         )
 
 

@@ -19,6 +19,7 @@ from forwarder.config.structure import read_structure
 from forwarder.core.build import build
 from forwarder.core.engine import STOP_SECONDS, Engine
 from forwarder.core.registry import Registry
+from forwarder.runtime.control import Control
 from forwarder.telemetry.log import LEVELS, REPEAT_SECONDS, Log
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Options(NamedTuple):
     user: str | None = None
     group: str | None = None
     stop_seconds: float = STOP_SECONDS
+    control_socket: str | None = None
+    """Its path; "none": none; None: `forwarder.runtime.control_path`."""
 
 
 def run(options: Options) -> int:
@@ -184,6 +187,9 @@ def _serve(engine: Engine, log: Log, options: Options) -> int:
         print(f"error: cannot start: {error}", file=sys.stderr)
         log.main.debug("the error", exc_info=error)
         return 1
+    control = Control(lambda: engine, log.main, options.control_socket)
+    if options.control_socket != "none":
+        control.start()
     log.main.info("forwarder is now running")
     while True:
         received = os.read(reader, 1)[0]
@@ -197,6 +203,7 @@ def _serve(engine: Engine, log: Log, options: Options) -> int:
     stopping = True
     log.main.info("stopping", signal=signal.Signals(received).name)
     engine.stop(options.stop_seconds)
+    control.close()
     log.main.info("stopped")
     sys.stdout.flush()
     return 0

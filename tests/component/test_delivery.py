@@ -555,3 +555,34 @@ def test_what_a_secondary_rejects_is_in_its_own_books() -> None:
         driver.flush()
         driver.wait_for(lambda: driver["out_test"].delivered == 2)
         assert driver["second"].lost == {"bad": 2}
+
+
+def test_a_secondary_that_explains_events_and_fails_leaves_the_books_balanced() -> None:
+    config = buffered(
+        "retry_wait 0.01\nretry_randomize false\nflush_mode lazy\nretry_max_times 5\n"
+        "retry_secondary_threshold 0.01",
+        more="<secondary>\n@type confused\n@id second\n</secondary>\n",
+    )
+    with run(config, plugins={("output", "confused"): Confused}) as driver:
+        capture(driver).fail_with = lambda _: OSError("down")
+        driver.emit("a", {"i": 1}, {"i": 2})
+        driver.flush()
+        driver.wait_for(
+            lambda: driver.metrics().totals().in_flight >= 0 and driver["out_test"].delivered == 2
+        )
+        totals = driver.metrics().totals()
+        assert (totals.in_flight, totals.added, totals.lost) == (0, 2, 4)
+
+
+def test_chunks_that_always_fail_do_not_hold_up_the_others() -> None:
+    parameters = "retry_wait 0\nretry_type periodic\nretry_forever true\nflush_mode immediate"
+    with run(buffered(parameters, "tag")) as driver:
+        output = capture(driver)
+        output.fail_with = lambda chunk: OSError("poison") if b"bad" in chunk.read() else None  # type: ignore
+        for number in range(3):
+            driver.emit(f"bad{number}", {"i": "bad"})
+        for number in range(20):
+            driver.emit(f"good{number}", {"i": number})
+        driver.wait_for_events(20)
+        output.fail_with = lambda _: None
+        driver.wait_for_events(23)
