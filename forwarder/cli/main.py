@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "run": ("forwarder.cli.run", "run a configuration"),
     "buffer": ("forwarder.cli.buffer", "look into file buffers; export, retry and drop chunks"),
     "check": ("forwarder.cli.check", "check a configuration without running it"),
+    "convert": ("forwarder.cli.convert", "convert a configuration between fluent.conf and YAML"),
     "cat": ("forwarder.cli.cat", "send standard input as events"),
     "grok": ("forwarder.cli.grok", "try grok patterns on text"),
     "status": ("forwarder.cli.status", "show the books, buffers and retries of running instances"),

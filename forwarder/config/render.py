@@ -8,9 +8,9 @@ from typing import Final
 from forwarder.config.element import Element, Parameter
 from forwarder.config.secrets import MASK, mask_value, secret_name
 
-_PLAIN: Final = re.compile(r"[^\s\"'\[{#][^\s#]*(?:[ \t]+[^\s#]+)*")
-_PLAIN_NAME: Final = re.compile(r"(?!include$)[^\s\"'<#@][^\s]*")
-_PLAIN_ARGUMENT: Final = re.compile(r"[^\s\"'>#][^\s>#]*(?: [^\s>#]+)*")
+PLAIN: Final = re.compile(r"[^\s\"'\[{#][^\s#]*(?:[ \t]+[^\s#]+)*")
+PLAIN_NAME: Final = re.compile(r"(?!include$)[^\s\"'<#@][^\s]*")
+PLAIN_ARGUMENT: Final = re.compile(r"[^\s\"'>#][^\s>#]*(?: [^\s>#]+)*")
 _ESCAPES: Final = {
     "\\": "\\\\",
     '"': '\\"',
@@ -42,7 +42,7 @@ def render(element: Element, *, masked: bool = True) -> str:
 def _section(element: Element, depth: int, lines: list[str], *, masked: bool) -> None:
     indent = "  " * depth
     argument = mask_value(element.argument) if masked else element.argument
-    if argument and _PLAIN_ARGUMENT.fullmatch(argument) is None:
+    if argument and PLAIN_ARGUMENT.fullmatch(argument) is None:
         argument = quote(argument)
     lines.append(f"{indent}<{element.name} {argument}>" if argument else f"{indent}<{element.name}>")
     _body(element, depth + 1, lines, masked=masked)
@@ -53,7 +53,7 @@ def _body(element: Element, depth: int, lines: list[str], *, masked: bool) -> No
     indent = "  " * depth
     for param in element.params.values():
         name = param.name
-        if _PLAIN_NAME.fullmatch(name) is None and not re.fullmatch(r"@[^\s\"']*", name):
+        if PLAIN_NAME.fullmatch(name) is None and not re.fullmatch(r"@[^\s\"']*", name):
             name = quote(name)
         lines.append(f"{indent}{name} {_value(element, param, masked=masked)}".rstrip(" "))
     for child in element.elements:
@@ -74,8 +74,8 @@ def _value(element: Element, param: Parameter, *, masked: bool) -> str:
         return '""' if param.position != param.value_position else ""
     if text[0] in "[{":
         # Either JSON that was JSON, or text that was quoted because it is none.
-        return text if _is_json(text) else quote(text)
-    return text if _PLAIN.fullmatch(text) else quote(text)
+        return text if is_json(text) else quote(text)
+    return text if PLAIN.fullmatch(text) else quote(text)
 
 
 def masked(element: Element, param: Parameter) -> str | None:
@@ -85,7 +85,7 @@ def masked(element: Element, param: Parameter) -> str | None:
     return param.value and mask_value(param.value)
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
     import json  # noqa: PLC0415
 
     try:
