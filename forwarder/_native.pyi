@@ -374,25 +374,23 @@ class UdpReceiver:
     def __new__(
         cls,
         ingestor: Ingestor,
-        bind: str,
-        port: int,
+        socket: int,
         *,
         message_length_limit: int,
-        receive_buffer_size: int = 33554432,
-        reuse_port: bool = False,
+        drops: int | None = None,
     ) -> UdpReceiver:
-        """Binds. Sizes in bytes; the rest of a longer datagram is cut off. Raises OSError."""
+        """Takes a bound socket, whose descriptor is duplicated. Sizes in bytes; the rest of a longer datagram
+        is cut off. `drops`: descriptor of a page that says how many drops are booked (`api.sockets.Bound`).
+        Raises OSError."""
     def next(self, max_wait_ms: int) -> Intake | None:
         """What has come, waiting at most so long for it; None: nothing. Raises OSError."""
-    def stop(self) -> None:
-        """From any thread: `next` gives what is queued, then closes the socket and is `finished`."""
+    def stop(self, *, keep: bool = False) -> None:
+        """From any thread: `next` gives what is queued, then closes the socket and is `finished`. `keep`:
+        what is queued is left to another process."""
     @property
     def finished(self) -> bool: ...
     @property
     def port(self) -> int: ...
-    @property
-    def receive_buffer_size(self) -> int:
-        """What the kernel granted, in bytes."""
     @property
     def counts_drops(self) -> bool:
         """Whether the kernel tells how much it drops."""
@@ -404,28 +402,27 @@ class StreamServer:
     def __new__(
         cls,
         ingestor: Ingestor,
-        bind: str,
-        port: int,
+        listener: int,
         *,
         delimiter: bytes | None = None,
         message_length_limit: int | None = None,
-        receive_buffer_size: int | None = None,
         linger_timeout: int | None = None,
         keepalive: bool = False,
         allow: Sequence[str] | None = None,
         max_connections: int = 1024,
-        reuse_port: bool = False,
     ) -> StreamServer:
-        """Listens. `delimiter` None: octet counting (RFC 6587). `allow`: addresses and CIDR networks.
+        """Takes a listening socket, whose descriptor is duplicated. `delimiter` None: octet counting
+        (RFC 6587). `allow`: addresses and CIDR networks.
 
         Raises:
-            OSError: the port cannot be had.
+            OSError: the descriptor is none.
             ValueError: an empty delimiter, or a network that is none.
         """
     def next(self, max_wait_ms: int) -> Intake | None:
         """What has come, waiting at most so long for it; None: nothing. Not calling it is back-pressure."""
-    def stop(self) -> None:
-        """From any thread: `next` gives what the kernel has, then closes everything and is `finished`."""
+    def stop(self, *, keep: bool = False) -> None:
+        """From any thread: `next` gives what the kernel has, then closes everything and is `finished`.
+        `keep`: who waits to be accepted is left to another process."""
     @property
     def finished(self) -> bool: ...
     @property
@@ -498,30 +495,25 @@ class ForwardServer:
     def __new__(
         cls,
         rules: ForwardRules,
-        bind: str = "",
-        port: int = 0,
+        listener: int,
         *,
-        listener: int | None = None,
-        backlog: int = 1024,
-        receive_buffer_size: int | None = None,
         linger_timeout: int | None = None,
         keepalive: bool = False,
         deny_keepalive: bool = False,
         max_connections: int = 1024,
-        reuse_port: bool = False,
     ) -> ForwardServer:
-        """Listens on TCP, or on the listening socket with the descriptor `listener`, which is duplicated.
-        `linger_timeout` in seconds.
+        """Takes a listening socket, whose descriptor is duplicated. `linger_timeout` in seconds.
 
         Raises:
-            OSError: the port cannot be had.
+            OSError: the descriptor is none.
         """
     def next(self, max_wait_ms: int) -> Intake | None:
         """What has come, waiting at most so long for it; None: nothing. Not calling it is back-pressure."""
     def acknowledge(self) -> None:
         """What `next` gave last is safe: senders that asked for it get an acknowledgement."""
-    def stop(self) -> None:
-        """From any thread: `next` gives what the kernel has, then closes everything and is `finished`."""
+    def stop(self, *, keep: bool = False) -> None:
+        """From any thread: `next` gives what the kernel has, then closes everything and is `finished`.
+        `keep`: who waits to be accepted is left to another process."""
     @property
     def finished(self) -> bool: ...
     @property

@@ -21,6 +21,7 @@ from forwarder.api.parameters import Section, array, boolean, sections, string
 from forwarder.api.plugin import Input
 from forwarder.api.server import StreamReceiver
 from forwarder.api.shared_sections import Client
+from forwarder.api.sockets import Binding
 
 _HEARTBEAT: Final = b"\0"
 _HEARTBEAT_BYTES: Final = 128
@@ -174,17 +175,10 @@ class Heartbeats:
         OSError: the port cannot be had.
     """
 
-    def __init__(self, bind: str, port: int, *, reuse_port: bool = False) -> None:
-        family, kind, protocol, _, address = socket.getaddrinfo(bind, port, type=socket.SOCK_DGRAM)[0]
-        self._socket = socket.socket(family, kind, protocol)
-        try:
-            if reuse_port:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            self._socket.bind(address)
-        except OSError:
-            self._socket.close()
-            raise
-        self._socket.setblocking(False)
+    def __init__(self, plugin: Input, bind: str, port: int) -> None:
+        bound = plugin.context.bind(Binding("udp", bind, port))
+        self._socket = bound._replace(drops=None).copy().socket
+        bound.close()
         self._waker, self._wake = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name=f"heartbeat:{port}", daemon=True)
 

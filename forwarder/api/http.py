@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from forwarder.api.errors import ConfigError
 from forwarder.api.plugin import Plugin
 from forwarder.api.shared_sections import Transport
+from forwarder.api.sockets import Binding
 
 if TYPE_CHECKING:
     import ssl
@@ -100,7 +101,7 @@ class HttpServer:
             from forwarder.api.tls import Certificates  # noqa: PLC0415 - ssl costs memory
 
             self._certificates = Certificates(plugin, transport)
-        self._listener = _listen(bind, port)
+        self._listener = plugin.context.bind(Binding("tcp", bind, port)).socket
         self.port = int(self._listener.getsockname()[1])
         """The bound port."""
         self._selector = selectors.DefaultSelector()
@@ -320,18 +321,3 @@ class HttpServer:
         self._connections.discard(connection)
         self._selector.unregister(connection.socket)
         connection.socket.close()
-
-
-def _listen(bind: str, port: int) -> socket.socket:
-    host = bind.removeprefix("[").removesuffix("]")
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(1024)
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
-    return listener

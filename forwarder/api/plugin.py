@@ -18,6 +18,7 @@ from forwarder.api.parameters import SectionParam, boolean, float_, section
 if TYPE_CHECKING:
     from forwarder.api.chunk import Chunk
     from forwarder.api.metrics import Family, Metrics, PluginInfo
+    from forwarder.api.sockets import Binding, Bound
 
 Record = dict[str, Any]
 """Field -> value: str, int, float, bool, None, list, dict, and bytes where text is not UTF-8."""
@@ -86,6 +87,18 @@ class Context(Protocol):
 
     def output_for(self, tag: str) -> str | None:
         """The id of the output that takes events with this tag at top level; None: no `<match>` does."""
+
+    def bind(self, binding: Binding) -> Bound:
+        """A socket to listen on, which may have been bound long before. The caller closes it.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+
+    @property
+    def keeping_sockets(self) -> bool:
+        """While the engine stops: whether the sockets go on elsewhere, so that what waits in them is left to
+        that."""
 
     def check_label(self, label: str) -> None:
         """Raises ConfigError where the label does not exist."""

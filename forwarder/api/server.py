@@ -10,7 +10,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from forwarder._native import (
     CompiledParser,
@@ -23,8 +23,12 @@ from forwarder._native import (
     python_parser,
 )
 from forwarder.api.errors import BufferOverflow
-from forwarder.api.plugin import Input, Parser, Record
+from forwarder.api.plugin import Input, Parser, Plugin, Record
 from forwarder.api.shared_sections import Transport
+from forwarder.api.sockets import DEFAULT_BACKLOG, Binding
+
+if TYPE_CHECKING:
+    import socket
 
 MAX_WAIT_MS: Final = 1000
 """How long a receiver may sleep when nothing comes; kernel drops are read that often too."""
@@ -73,8 +77,9 @@ class Receiver(Protocol):
     def next(self, max_wait_ms: int) -> Intake | None:
         """What has come, waiting at most so long for it."""
 
-    def stop(self) -> None:
-        """From any thread: gives what it has, then is finished."""
+    def stop(self, *, keep: bool = False) -> None:
+        """From any thread: gives what it has, then is finished. `keep`: its socket goes on elsewhere, and
+        what waits in that is left there."""
 
     @property
     def finished(self) -> bool:
@@ -107,7 +112,7 @@ class Reception:
     def stop(self) -> None:
         """Takes what the receiver still has, and ends the thread."""
         self._stopping.set()
-        self._receiver.stop()
+        self._receiver.stop(keep=self._plugin.context.keeping_sockets)
         self._thread.join()
 
     def _run(self) -> None:
@@ -182,17 +187,19 @@ def udp_receiver(
     receive_buffer_size: int | None,
     reuse_port: bool,
 ) -> UdpReceiver:
-    """A bound UDP socket. `limit`: longest message; `receive_buffer_size` None: what is good against loss.
+    """A receiver with a bound UDP socket. `limit`: longest message; `receive_buffer_size` None: what is good
+    against loss.
 
     Warns where the kernel gave a smaller receive buffer than was asked for, and where it does not tell how
     many datagrams it drops. Raises OSError: the port cannot be had.
     """
     asked = receive_buffer_size or DEFAULT_RECEIVE_BUFFER
-    receiver = UdpReceiver(
-        ingestor, bind, port,
-        message_length_limit=limit, receive_buffer_size=asked, reuse_port=reuse_port,
-    )  # fmt: skip
-    granted = receiver.receive_buffer_size
+    bound = plugin.context.bind(Binding("udp", bind, port, receive_buffer_size=asked, reuse_port=reuse_port))
+    try:
+        receiver = UdpReceiver(ingestor, bound.socket.fileno(), message_length_limit=limit, drops=bound.drops)
+        granted = bound.receive_buffer_size
+    finally:
+        bound.close()  # the receiver has descriptors of its own
     if granted < asked:
         plugin.log.warning(
             f"the kernel gave a receive buffer of {granted} bytes instead of {asked}: bursts are lost "
@@ -241,11 +248,21 @@ def stream_receiver(
             plugin, feeder, transport, bind, port, keepalive=keepalive, allow=allow, max_connections=most,
             reuse_port=reuse_port,
         )  # fmt: skip
-    return StreamServer(
-        ingestor, bind, port, delimiter=delimiter, message_length_limit=limit,
-        receive_buffer_size=transport.receive_buffer_size, linger_timeout=transport.linger_timeout,
-        keepalive=keepalive, allow=allow, max_connections=most, reuse_port=reuse_port,
-    )  # fmt: skip
+    with listening(plugin, transport, bind, port, reuse_port=reuse_port) as listener:
+        return StreamServer(
+            ingestor, listener.fileno(), delimiter=delimiter, message_length_limit=limit,
+            linger_timeout=transport.linger_timeout, keepalive=keepalive, allow=allow, max_connections=most,
+        )  # fmt: skip
+
+
+def listening(
+    plugin: Plugin, transport: Transport | None, bind: str, port: int, *,
+    reuse_port: bool = False, backlog: int | None = None,
+) -> socket.socket:  # fmt: skip
+    """A listening TCP socket with the receive buffer that `transport` says. Raises OSError."""
+    size = None if transport is None else transport.receive_buffer_size
+    backlog = DEFAULT_BACKLOG if backlog is None else backlog
+    return plugin.context.bind(Binding("tcp", bind, port, backlog, size, reuse_port)).socket
 
 
 def max_connections() -> int:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from forwarder._native import Intake, network_contains
 from forwarder.api.errors import ConfigError
 from forwarder.api.plugin import Input, Plugin
+from forwarder.api.server import listening
 from forwarder.api.shared_sections import Transport
 
 HANDSHAKE_SECONDS: Final = 10.0
@@ -162,7 +163,7 @@ class TlsServer:
         max_connections: int = 1024,
         reuse_port: bool = False,
         linger_timeout: int | None = None,
-        backlog: int = 1024,
+        backlog: int | None = None,
     ) -> None:
         self._feeder = feeder
         self._certificates = Certificates(plugin, transport)
@@ -170,7 +171,7 @@ class TlsServer:
         self._keepalive = keepalive
         self._allow = allow
         self._max_connections = max_connections
-        self._listener = _listen(bind, port, transport.receive_buffer_size, reuse_port, backlog)
+        self._listener = listening(plugin, transport, bind, port, reuse_port=reuse_port, backlog=backlog)
         self._selector = selectors.DefaultSelector()
         self._waker, self._wake = socket.socketpair()
         self._wake.setblocking(False)
@@ -194,8 +195,9 @@ class TlsServer:
         """Whether everything was given after a stop."""
         return self._finished
 
-    def stop(self) -> None:
-        """From any thread: `next` gives what was received, then closes everything."""
+    def stop(self, *, keep: bool = False) -> None:
+        """From any thread: `next` gives what was received, then closes everything. `keep`: who waits to be
+        accepted is left to another process, as it always is."""
         self._stopping = True
         self._waker.send(b"x")
 
@@ -367,23 +369,3 @@ class TlsServer:
         self._wake.close()
         self._waker.close()
         self._finished = True
-
-
-def _listen(
-    bind: str, port: int, receive_buffer_size: int | None, reuse_port: bool, backlog: int
-) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if receive_buffer_size is not None:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_size)
-        listener.bind(address)
-        listener.listen(backlog)
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
-    return listener

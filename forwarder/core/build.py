@@ -27,6 +27,7 @@ from forwarder.telemetry.ledger import Counters
 from forwarder.telemetry.log import LEVELS, Log
 
 if TYPE_CHECKING:
+    from forwarder.api.sockets import Sockets
     from forwarder.config.element import Element
 
 _PREFIX: Final = {"input": "in", "output": "out"}
@@ -45,12 +46,14 @@ def build(
     check_only: bool = False,
     without_sources: bool = False,
     worker_id: int = 0,
+    sockets: Sockets | None = None,
 ) -> Engine:
     """The engine of a configuration, ready to start.
 
     Args:
         root: from `forwarder.config.load`. diagnostics: takes all findings. structure: where
-        `read_structure` has been called already. check_only: the engine will not be started.
+        `read_structure` has been called already. check_only: the engine will not be started. sockets: what
+        keeps the sockets that inputs listen on; not given: the engine has its own.
 
     Raises:
         InvalidConfiguration: there are errors; all of them are in it.
@@ -65,7 +68,7 @@ def build(
         check_only=check_only,
         worker_id=worker_id,
     )
-    engine = builder.run(without_sources=without_sources)
+    engine = builder.run(without_sources=without_sources, sockets=sockets)
     diagnostics.raise_errors()
     return engine
 
@@ -92,7 +95,7 @@ class _Builder:
             if (found := element.params.get("@id")) is not None and found.value
         }
 
-    def run(self, *, without_sources: bool) -> Engine:
+    def run(self, *, without_sources: bool, sockets: Sockets | None) -> Engine:
         labels = {ROOT: self.structure.routes}
         labels.update((name, label.routes) for name, label in self.structure.labels.items())
         # all labels first: `check_label` of a plugin must find one that stands further down
@@ -105,7 +108,7 @@ class _Builder:
             self.plugin(spec, ROOT)
         if without_sources or self.structure.system.without_source:
             self.placed = [placed for placed in self.placed if placed.plugin.kind != "input"]
-        return Engine(self.placed, self.routes, self.log)
+        return Engine(self.placed, self.routes, self.log, sockets)
 
     def route(self, spec: PluginSpec, home: str) -> None:
         plugin = self.plugin(spec, home)

@@ -12,6 +12,7 @@ from forwarder.telemetry.log import Log, PluginLog
 if TYPE_CHECKING:
     from forwarder._native import EventBatch
     from forwarder.api.metrics import Family, PluginInfo
+    from forwarder.api.sockets import Binding, Bound
     from forwarder.core.engine import Engine
     from forwarder.core.router import Router
 
@@ -159,6 +160,15 @@ class PluginContext:
     def process(self) -> Mapping[str, object]:
         """How the process was started."""
         return self._engine.process
+
+    def bind(self, binding: Binding) -> Bound:
+        """A socket to listen on. Raises OSError."""
+        return self._engine.sockets.bind(binding)
+
+    @property
+    def keeping_sockets(self) -> bool:
+        """Whether the sockets go on elsewhere."""
+        return self._engine.keeping_sockets
 
     @property
     def _engine(self) -> Engine:

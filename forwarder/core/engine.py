@@ -15,6 +15,7 @@ from forwarder.telemetry.ledger import Account, Counters, Metrics, cut
 from forwarder.telemetry.log import LEVELS, EventTap, Log
 
 if TYPE_CHECKING:
+    from forwarder.api.sockets import Sockets
     from forwarder.core.context import PluginContext, Routes
     from forwarder.core.pipeline import OutputNode
 
@@ -37,12 +38,17 @@ class Placed(NamedTuple):
 class Engine:
     """Made by `forwarder.core.build`."""
 
-    def __init__(self, plugins: list[Placed], routes: Routes, log: Log) -> None:
+    def __init__(
+        self, plugins: list[Placed], routes: Routes, log: Log, sockets: Sockets | None = None
+    ) -> None:
         self.plugins = plugins
         self.log_events = True
         """Whether own log lines become events where a route wants them."""
         self.process: Mapping[str, object] = {}
         """`Context.process`."""
+        self.keeping_sockets = False
+        """Set before a stop after which another engine takes the sockets over."""
+        self._sockets = sockets
         self._routes = routes
         self._log = log
         self._tap: EventTap | None = None
@@ -79,6 +85,8 @@ class Engine:
         """Stops inputs, then flushes, then closes; events that are left after `seconds` are counted as lost
         under `shutdown` and named in the log. Does nothing a second time."""
         self._state = "stopping"
+        if self._sockets is not None and not self.keeping_sockets:
+            self._sockets.close()
         deadline = time.monotonic() + seconds
         if self._tap is not None:
             self._log.tap(None)
@@ -107,6 +115,15 @@ class Engine:
         for placed in self.plugins:
             if isinstance(placed.node, BufferedOutput):
                 placed.node.flush()
+
+    @property
+    def sockets(self) -> Sockets:
+        """What inputs listen on."""
+        if self._sockets is None:
+            from forwarder.api.sockets import Sockets  # noqa: PLC0415 - many configurations have none
+
+            self._sockets = Sockets()
+        return self._sockets
 
     # ------------------------------------------------------------ use
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -21,6 +22,33 @@ use crate::sockaddr::now_ns;
 /// going on.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a receiver is told to stop, from any thread.
+#[derive(Default)]
+pub struct Stop {
+    asked: AtomicBool,
+    keeps: AtomicBool,
+}
+
+impl Stop {
+    /// Asks; `keep`: the socket goes on in another process, and what waits in it is left to that.
+    pub fn set(&self, keep: bool) {
+        self.keeps.store(keep, Ordering::Relaxed);
+        self.asked.store(true, Ordering::Release);
+    }
+
+    /// Whether it was asked.
+    #[must_use]
+    pub fn asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// Whether the socket goes on elsewhere.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.keeps.load(Ordering::Relaxed)
+    }
 }
 
 /// An `OSError` with its errno, so that Python sees the right subclass.

@@ -1,28 +1,17 @@
-//! Socket addresses: binding, how a peer's address is written, its host name, and allow-lists.
+//! Socket addresses: how a peer's address is written, its host name, and allow-lists.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::io;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// Host names kept at most.
 const NAMES: usize = 4096;
 /// How long a host name is believed.
 const NAME_AGE: Duration = Duration::from_secs(300);
-
-/// Resolves `bind` (an address or a host name) and `port`.
-///
-/// # Errors
-/// The resolver's.
-pub fn resolve(bind: &str, port: u16) -> io::Result<SocketAddr> {
-    (bind, port)
-        .to_socket_addrs()?
-        .next()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address"))
-}
 
 /// The C form of an address and its length.
 #[must_use]
@@ -79,17 +68,28 @@ pub fn from_raw(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     }
 }
 
-/// Which address a socket is bound to.
+/// Which address a socket is bound to; None for another family, such as a Unix-domain socket.
 ///
 /// # Errors
 /// The system's.
-pub fn local_address(fd: &OwnedFd) -> io::Result<SocketAddr> {
+pub fn local_address(fd: &OwnedFd) -> io::Result<Option<SocketAddr>> {
     // SAFETY: plain data, see `to_raw`.
     let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
     let mut len = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     // SAFETY: the storage is valid for `len` bytes.
     check(unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut storage).cast(), &raw mut len) })?;
-    from_raw(&storage).ok_or_else(|| io::Error::other("a socket of an unknown family"))
+    Ok(from_raw(&storage))
+}
+
+/// A descriptor of our own for an open file.
+///
+/// # Errors
+/// The system's.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let copy = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// A system call's result: an error for -1.
@@ -121,41 +121,6 @@ pub fn get_option(fd: &OwnedFd, level: libc::c_int, name: libc::c_int) -> io::Re
     // SAFETY: the value is valid for `len` bytes.
     check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len) })?;
     Ok(value)
-}
-
-/// A bound non-blocking socket. `kind` is `SOCK_DGRAM` or `SOCK_STREAM`.
-///
-/// # Errors
-/// The system's, such as "address in use".
-pub fn bound_socket(address: &SocketAddr, kind: libc::c_int, reuse_port: bool) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    // SAFETY: no pointers.
-    let fd = check(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) })?;
-    // SAFETY: the descriptor is new and nobody else's.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    if kind == libc::SOCK_STREAM {
-        set_option(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-    }
-    if reuse_port {
-        set_option(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-    }
-    let (raw, len) = to_raw(address);
-    // SAFETY: the address is valid for `len` bytes.
-    check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const raw).cast(), len) })?;
-    Ok(fd)
-}
-
-/// Asks for a receive buffer of `bytes`, beyond `net.core.rmem_max` where this process may, and says how
-/// much the kernel granted, in the same unit (the kernel itself reports twice that).
-///
-/// # Errors
-/// The system's.
-pub fn set_receive_buffer(fd: &OwnedFd, bytes: usize) -> io::Result<usize> {
-    let ask = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX / 2);
-    if set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, ask).is_err() {
-        set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, ask)?;
-    }
-    Ok(get_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF)? as usize / 2)
 }
 
 /// An eventfd: wakes a thread that waits in `poll`.

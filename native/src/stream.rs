@@ -7,20 +7,19 @@
 //! further ones wait in the listen queue). A connection that never sends costs one descriptor and no time.
 
 use std::io;
-use std::mem;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::IpAddr;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::framer::{Framer, Framing};
 use crate::ingest::{Ingest, Sink, Taken};
-use crate::intake::{self, Ingestor, Intake, lock, os_error};
-use crate::sockaddr::{self, Network, Wake, check};
+use crate::intake::{self, Ingestor, Intake, Stop, lock, os_error};
+use crate::listener::{Arrival, Listener, Pace, Report, queued, read, set_linger};
+use crate::sockaddr::{self, Network, Wake};
 
 /// Bytes per read.
 const READ: usize = 64 << 10;
@@ -30,33 +29,17 @@ const READS: usize = 4;
 const TARGET: usize = 2048;
 /// Bytes at which a batch is handed on.
 const MAX_BYTES: usize = 8 << 20;
-/// Longest time that an event waits for others.
-const MAX_LINGER: Duration = Duration::from_millis(20);
-/// How many events may gather in kernel buffers during one sleep.
-const GATHER: f64 = 400.0;
-/// Below so many events a second, waiting for more brings none.
-const TRICKLE: f64 = 100.0;
 /// Unfinished messages of all connections together, in bytes.
 const MAX_PENDING: usize = 256 << 20;
-const LISTENER: u64 = u64::MAX;
-const WAKE: u64 = u64::MAX - 1;
 
 /// How to serve.
 pub struct ServerOptions {
-    /// Where to listen.
-    pub address: SocketAddr,
-    /// Receive buffer of each connection to ask the kernel for.
-    pub receive_buffer: Option<usize>,
     /// Seconds for `SO_LINGER`; None leaves the kernel's way of closing.
     pub linger: Option<i32>,
     /// `SO_KEEPALIVE`.
     pub keepalive: bool,
-    /// `SO_REUSEPORT`.
-    pub reuse_port: bool,
     /// Who may connect; None: everybody.
     pub allow: Option<Vec<Network>>,
-    /// Connections at once.
-    pub max_connections: usize,
 }
 
 struct Connection {
@@ -69,87 +52,38 @@ struct Connection {
 
 /// The serving state; one thread at a time.
 pub struct Server {
-    listener: Option<OwnedFd>,
-    epoll: OwnedFd,
+    listener: Listener,
     options: ServerOptions,
     framing: Framing,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     open: usize,
     pending: usize,
-    paused: bool,
     draining: bool,
     finished: bool,
     buffer: Vec<u8>,
     sink: Sink,
-    rate: f64,
-    last: Instant,
-    /// Bound address.
-    pub address: SocketAddr,
-}
-
-pub(crate) fn watch(epoll: &OwnedFd, fd: libc::c_int, token: u64) -> io::Result<()> {
-    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
-    // SAFETY: the event is valid during the call.
-    check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
-    Ok(())
-}
-
-pub(crate) fn read(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        // SAFETY: the buffer is valid for its length.
-        let got = unsafe { libc::read(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
-        if let Ok(got) = usize::try_from(got) {
-            return Ok(got);
-        }
-        let why = io::Error::last_os_error();
-        if why.kind() != io::ErrorKind::Interrupted {
-            return Err(why);
-        }
-    }
-}
-
-pub(crate) fn queued(socket: &OwnedFd) -> usize {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one int.
-    let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
-    if outcome == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+    pace: Pace,
 }
 
 impl Server {
-    /// Binds and listens.
-    ///
-    /// # Errors
-    /// The system's, such as "address in use".
-    pub fn new(options: ServerOptions, framing: Framing, wake: &Wake) -> io::Result<Self> {
-        let listener = sockaddr::bound_socket(&options.address, libc::SOCK_STREAM, options.reuse_port)?;
-        if let Some(bytes) = options.receive_buffer {
-            sockaddr::set_receive_buffer(&listener, bytes)?; // connections inherit it
-        }
-        // SAFETY: no pointers.
-        check(unsafe { libc::listen(listener.as_raw_fd(), 1024) })?;
-        // SAFETY: no pointers; the descriptor is new and nobody else's.
-        let epoll = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
-        watch(&epoll, listener.as_raw_fd(), LISTENER)?;
-        watch(&epoll, wake.raw(), WAKE)?;
-        Ok(Server {
-            address: sockaddr::local_address(&listener)?,
-            listener: Some(listener),
-            epoll,
+    /// Not started yet.
+    #[must_use]
+    pub fn new(listener: Listener, options: ServerOptions, framing: Framing) -> Self {
+        Server {
+            listener,
             options,
             framing,
             connections: Vec::new(),
             free: Vec::new(),
             open: 0,
             pending: 0,
-            paused: false,
             draining: false,
             finished: false,
             buffer: vec![0; READ],
             sink: Sink::default(),
-            rate: 0.0,
-            last: Instant::now(),
-        })
+            pace: Pace::default(),
+        }
     }
 
     /// Whether everything has been taken after a stop.
@@ -167,36 +101,29 @@ impl Server {
         &mut self,
         ingest: &Ingest,
         wake: &Wake,
-        stop: &AtomicBool,
+        stop: &Stop,
         max_wait: Duration,
     ) -> io::Result<Option<Taken>> {
         if self.finished {
             return Ok(None);
         }
-        if stop.load(Ordering::Acquire) {
-            self.drain(ingest);
+        if stop.asked() {
+            self.drain(ingest, stop.keeps());
         } else {
             self.serve(ingest, wake, stop, max_wait)?;
         }
         Ok((!self.sink.is_empty()).then(|| self.sink.take()))
     }
 
-    fn serve(
-        &mut self,
-        ingest: &Ingest,
-        wake: &Wake,
-        stop: &AtomicBool,
-        max_wait: Duration,
-    ) -> io::Result<()> {
+    fn serve(&mut self, ingest: &Ingest, wake: &Wake, stop: &Stop, max_wait: Duration) -> io::Result<()> {
         let mut wait = max_wait;
-        let mut deadline = None;
         loop {
             let busy = self.round(ingest, wait)?;
-            if self.paused && !busy {
-                self.resume();
+            if !busy {
+                self.listener.resume(self.open);
             }
             let count = self.sink.count();
-            if stop.load(Ordering::Acquire) || count >= TARGET || self.sink.bytes() >= MAX_BYTES {
+            if stop.asked() || count >= TARGET || self.sink.bytes() >= MAX_BYTES {
                 break;
             }
             if count == 0 && self.sink.is_empty() {
@@ -205,95 +132,43 @@ impl Server {
                 }
                 continue; // connections came or went, or parts of messages
             }
-            let now = Instant::now();
-            let left = deadline.get_or_insert(now + MAX_LINGER).saturating_duration_since(now);
-            if self.rate < TRICKLE || left.is_zero() {
-                break;
-            }
-            wake.sleep(Duration::from_secs_f64(GATHER / self.rate).min(left));
+            let Some(sleep) = self.pace.gather() else { break };
+            wake.sleep(sleep);
             wait = Duration::ZERO;
         }
-        let now = Instant::now();
-        let seconds = now.duration_since(self.last).as_secs_f64().max(1e-6);
-        self.rate = (self.rate + self.sink.count() as f64 / seconds) / 2.0;
-        self.last = now;
+        self.pace.hand_on(self.sink.count());
         Ok(())
     }
 
-    /// One `epoll_wait` and what it reports; whether there was anything.
+    /// Does what there is to do, waiting at most so long for it; whether there was anything.
     fn round(&mut self, ingest: &Ingest, wait: Duration) -> io::Result<bool> {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
-        let limit = libc::c_int::try_from(wait.as_millis()).unwrap_or(libc::c_int::MAX);
-        // SAFETY: room for 64 events.
-        let ready = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), 64, limit) };
-        let ready = match check(ready) {
-            Ok(ready) => ready as usize,
-            Err(why) if why.kind() == io::ErrorKind::Interrupted => 0,
-            Err(why) => return Err(why),
-        };
-        for event in &events[..ready] {
-            match event.u64 {
-                LISTENER => self.accept(),
-                WAKE => {}
-                token => {
-                    self.receive(ingest, token as usize, READS);
+        let (reports, busy) = self.listener.wait(wait)?;
+        for report in reports {
+            match report {
+                Report::Listener => self.accept(),
+                Report::Connection { slot, .. } => {
+                    self.receive(ingest, slot, READS);
                 }
             }
         }
-        Ok(ready > 0)
+        Ok(busy)
     }
 
     fn accept(&mut self) {
         let before = self.open;
-        while let Some(listener) = &self.listener {
-            if self.open >= self.options.max_connections {
-                if self.open > before {
-                    return; // full, but perhaps nobody waits
-                }
-                self.sink.notice("connection_limit", self.options.max_connections.to_string().as_bytes());
-                return self.pause();
+        loop {
+            match self.listener.accept(self.open, before) {
+                Arrival::Connection(socket, Some(address)) => self.admit(socket, address.ip()),
+                Arrival::Connection(_, None) => {}
+                Arrival::Nobody => return,
+                Arrival::NoRoom(why) => return self.sink.notice("connection_limit", why.as_bytes()),
             }
-            // SAFETY: plain data for which all zeroes are valid.
-            let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
-            let mut len = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-            // SAFETY: the storage is valid for `len` bytes.
-            let fd = unsafe {
-                libc::accept4(listener.as_raw_fd(), (&raw mut storage).cast(), &raw mut len, flags)
-            };
-            if fd == -1 {
-                let why = io::Error::last_os_error();
-                match why.raw_os_error() {
-                    Some(libc::EINTR | libc::ECONNABORTED) => continue,
-                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                        self.sink.notice("connection_limit", why.to_string().as_bytes());
-                        self.pause();
-                    }
-                    _ => {} // nobody there (any more)
-                }
-                return;
-            }
-            // SAFETY: the descriptor is new and nobody else's.
-            let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-            let Some(address) = sockaddr::from_raw(&storage) else { continue };
-            self.admit(socket, address.ip());
         }
     }
 
     fn admit(&mut self, socket: OwnedFd, ip: IpAddr) {
         if let Some(seconds) = self.options.linger {
-            let linger = libc::linger { l_onoff: 1, l_linger: seconds };
-            let len = mem::size_of::<libc::linger>() as libc::socklen_t;
-            // SAFETY: the value is valid for `len` bytes. A failure leaves the default way of closing.
-            unsafe {
-                libc::setsockopt(
-                    socket.as_raw_fd(),
-                    libc::SOL_SOCKET,
-                    libc::SO_LINGER,
-                    (&raw const linger).cast(),
-                    len,
-                )
-            };
+            set_linger(&socket, Some(seconds));
         }
         if let Some(allow) = &self.options.allow
             && !allow.iter().any(|network| network.contains(ip))
@@ -308,39 +183,12 @@ impl Server {
             self.connections.push(None);
             self.connections.len() - 1
         });
-        if watch(&self.epoll, socket.as_raw_fd(), index as u64).is_err() {
+        if self.listener.watch(&socket, index).is_err() {
             self.free.push(index);
             return self.sink.notice("connection_limit", b"epoll takes no more");
         }
         self.connections[index] = Some(Connection { socket, framer: Framer::default(), ip, drain: 0 });
         self.open += 1;
-    }
-
-    /// No more connections for now: the listener would be reported for ever.
-    fn pause(&mut self) {
-        if let Some(listener) = &self.listener
-            && !self.paused
-        {
-            // SAFETY: DEL takes no event.
-            unsafe {
-                libc::epoll_ctl(
-                    self.epoll.as_raw_fd(),
-                    libc::EPOLL_CTL_DEL,
-                    listener.as_raw_fd(),
-                    std::ptr::null_mut(),
-                )
-            };
-            self.paused = true;
-        }
-    }
-
-    fn resume(&mut self) {
-        if let Some(listener) = &self.listener
-            && self.open < self.options.max_connections
-            && watch(&self.epoll, listener.as_raw_fd(), LISTENER).is_ok()
-        {
-            self.paused = false;
-        }
     }
 
     /// Reads from a connection, at most `reads` times; whether it is still open.
@@ -391,18 +239,18 @@ impl Server {
             intake::finish(&mut connection.framer, &mut self.sink);
             self.free.push(index);
             self.open -= 1;
-            if self.paused {
-                self.resume();
-            }
+            self.listener.resume(self.open);
         }
     }
 
     /// Stopping: no new connections; reads what the kernel had at the time of the stop.
-    fn drain(&mut self, ingest: &Ingest) {
+    fn drain(&mut self, ingest: &Ingest, keep: bool) {
         if !self.draining {
             self.draining = true;
-            self.accept(); // those that the kernel has accepted already
-            self.listener = None;
+            if !keep {
+                self.accept(); // those that the kernel has accepted already
+            }
+            self.listener.close();
             for connection in self.connections.iter_mut().flatten() {
                 connection.drain = queued(&connection.socket);
             }
@@ -432,7 +280,7 @@ pub struct StreamServer {
     ingest: Arc<Ingest>,
     state: Mutex<Server>,
     wake: Wake,
-    stop: AtomicBool,
+    stop: Stop,
     port: u16,
 }
 
@@ -440,48 +288,32 @@ pub struct StreamServer {
 impl StreamServer {
     #[new]
     #[pyo3(signature = (
-        ingestor, bind, port, *, delimiter = None, message_length_limit = None, receive_buffer_size = None,
-        linger_timeout = None, keepalive = false, allow = None, max_connections = 1024, reuse_port = false
+        ingestor, listener, *, delimiter = None, message_length_limit = None, linger_timeout = None,
+        keepalive = false, allow = None, max_connections = 1024
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
-        py: Python<'_>,
         ingestor: &Ingestor,
-        bind: &str,
-        port: u16,
+        listener: RawFd,
         delimiter: Option<&[u8]>,
         message_length_limit: Option<usize>,
-        receive_buffer_size: Option<usize>,
         linger_timeout: Option<i32>,
         keepalive: bool,
         allow: Option<Vec<String>>,
         max_connections: usize,
-        reuse_port: bool,
     ) -> PyResult<Self> {
         let framing = intake::framing(delimiter, message_length_limit)?;
         let allow =
             allow.map(|list| list.iter().map(|text| parse_network(text)).collect::<PyResult<Vec<_>>>());
-        let allow = allow.transpose()?;
-        let made = py.detach(|| {
-            let wake = Wake::new()?;
-            let options = ServerOptions {
-                address: sockaddr::resolve(bind, port)?,
-                receive_buffer: receive_buffer_size,
-                linger: linger_timeout,
-                keepalive,
-                reuse_port,
-                allow,
-                max_connections: max_connections.max(1),
-            };
-            Ok((Server::new(options, framing, &wake)?, wake))
-        });
-        let (server, wake) = made.map_err(|why: io::Error| os_error(&why))?;
+        let options = ServerOptions { linger: linger_timeout, keepalive, allow: allow.transpose()? };
+        let wake = Wake::new().map_err(|why| os_error(&why))?;
+        let listener = Listener::new(listener, &wake, max_connections).map_err(|why| os_error(&why))?;
         Ok(StreamServer {
             ingest: Arc::clone(&ingestor.inner),
-            port: server.address.port(),
-            state: Mutex::new(server),
+            port: listener.address.map_or(0, |address| address.port()),
+            state: Mutex::new(Server::new(listener, options, framing)),
             wake,
-            stop: AtomicBool::new(false),
+            stop: Stop::default(),
         })
     }
 
@@ -495,9 +327,11 @@ impl StreamServer {
         }
     }
 
-    /// From any thread: `next` gives what the kernel has, then closes everything and is `finished`.
-    fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
+    /// From any thread: `next` gives what the kernel has, then closes everything and is `finished`. `keep`: who
+    /// waits to be accepted is left to another process.
+    #[pyo3(signature = (*, keep = false))]
+    fn stop(&self, keep: bool) {
+        self.stop.set(keep);
         self.wake.wake();
     }
 

@@ -7,20 +7,21 @@
 //!
 //! Loss is counted exactly: the kernel's own drop counter of this socket (`SO_MEMINFO`) is read with each
 //! batch and, at the end, after the queue has been drained with new arrivals shut out by a filter (which
-//! the kernel counts as drops too). So `received + kernel_drops` is what was sent to the socket.
+//! the kernel counts as drops too). So `received + kernel_drops` is what was sent to the socket. Where the socket
+//! goes on in another process, the rest of the queue is left to that, and [`Booked`] says which drops are told.
 
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
+use crate::drops::Booked;
 use crate::ingest::{Ingest, Sink, Taken};
-use crate::intake::{self, Ingestor, Intake, lock, os_error};
+use crate::intake::{self, Ingestor, Intake, Stop, lock, os_error};
 use crate::sockaddr::{self, Wake, check};
 
 /// Datagrams per system call.
@@ -48,18 +49,6 @@ const MEMINFO_DROPS: usize = 8;
 const MEMINFO_LEN: usize = 9;
 /// linux/asm-generic/socket.h
 const SO_MEMINFO: libc::c_int = 55;
-
-/// How to receive.
-pub struct UdpOptions {
-    /// Where to listen.
-    pub address: SocketAddr,
-    /// Longest message; the rest of a longer datagram is cut off.
-    pub message_length_limit: usize,
-    /// Receive buffer to ask the kernel for, in bytes.
-    pub receive_buffer: usize,
-    /// Let several sockets share the port.
-    pub reuse_port: bool,
-}
 
 /// Memory that the kernel fills: a slot per datagram. Only touched pages count.
 struct Slots {
@@ -168,11 +157,9 @@ pub struct Udp {
     rate: f64,
     last: Instant,
     longest_sleep: Duration,
-    drops_seen: u32,
-    /// Granted receive buffer in bytes.
-    pub granted: usize,
-    /// Bound address.
-    pub address: SocketAddr,
+    booked: Booked,
+    /// Bound port.
+    pub port: u16,
     /// Whether the kernel tells drops.
     pub counts_drops: bool,
 }
@@ -215,28 +202,31 @@ fn shut_out(socket: &OwnedFd) -> io::Result<()> {
 }
 
 impl Udp {
-    /// Binds.
+    /// Takes a bound socket that does not block. `message_length_limit`: the rest of a longer datagram is cut off.
     ///
     /// # Errors
-    /// The system's, such as "address in use".
-    pub fn new(options: &UdpOptions, ingest: &Ingest) -> io::Result<Self> {
-        let socket = sockaddr::bound_socket(&options.address, libc::SOCK_DGRAM, options.reuse_port)?;
-        let granted = sockaddr::set_receive_buffer(&socket, options.receive_buffer)?;
+    /// The system's.
+    pub fn new(
+        socket: OwnedFd,
+        booked: Booked,
+        message_length_limit: usize,
+        ingest: &Ingest,
+    ) -> io::Result<Self> {
+        let granted = sockaddr::get_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF)? as usize / 2;
         let address = sockaddr::local_address(&socket)?;
         let drops = kernel_drops(&socket);
         // the kernel accounts against twice the size that it is asked for
         let room = (granted * 2 / KERNEL_COST) as f64;
         Ok(Udp {
-            slots: Slots::new(options.message_length_limit, ingest.needs_source()),
+            slots: Slots::new(message_length_limit, ingest.needs_source()),
             sink: Sink::default(),
             more: false,
             draining: false,
             rate: 0.0,
             last: Instant::now(),
             longest_sleep: Duration::from_secs_f64(room / FLOOD / 2.0).min(MAX_LINGER),
-            drops_seen: 0, // not `drops`: what was dropped since the bind counts
-            granted,
-            address,
+            booked, // it begins with zero: what was dropped since the bind counts
+            port: address.map_or(0, |address| address.port()),
             counts_drops: drops.is_ok(),
             socket: Some(socket),
         })
@@ -257,17 +247,19 @@ impl Udp {
         &mut self,
         ingest: &Ingest,
         wake: &Wake,
-        stop: &AtomicBool,
+        stop: &Stop,
         max_wait: Duration,
     ) -> io::Result<Option<UdpTaken>> {
         let Some(socket) = self.socket.take() else { return Ok(None) };
+        if stop.asked() && stop.keeps() {
+            return Ok(None); // what is queued, and what was dropped, is for the next one
+        }
         let outcome = self.gather(&socket, ingest, wake, stop, max_wait);
         let mut drops = 0;
         if self.counts_drops
             && let Ok(total) = kernel_drops(&socket)
         {
-            drops = total.wrapping_sub(self.drops_seen);
-            self.drops_seen = total;
+            drops = self.booked.take(total);
         }
         let taken = self.sink.take();
         let nothing = taken.batch.count == 0 && taken.failures.is_empty();
@@ -286,10 +278,10 @@ impl Udp {
         socket: &OwnedFd,
         ingest: &Ingest,
         wake: &Wake,
-        stop: &AtomicBool,
+        stop: &Stop,
         max_wait: Duration,
     ) -> io::Result<()> {
-        if stop.load(Ordering::Acquire) && !self.draining {
+        if stop.asked() && !self.draining {
             self.draining = true;
             // without the filter a steady sender could keep the drain going; it still ends, as the
             // queue is emptied faster than a socket can be filled
@@ -325,7 +317,7 @@ impl Udp {
                 break;
             }
             wake.sleep(sleep);
-            if stop.load(Ordering::Acquire) {
+            if stop.asked() {
                 break;
             }
         }
@@ -388,45 +380,35 @@ pub struct UdpReceiver {
     ingest: Arc<Ingest>,
     state: Mutex<Udp>,
     wake: Wake,
-    stop: AtomicBool,
-    granted: usize,
-    address: SocketAddr,
+    stop: Stop,
+    port: u16,
     counts_drops: bool,
 }
 
 #[pymethods]
 impl UdpReceiver {
     #[new]
-    #[pyo3(signature = (
-        ingestor, bind, port, *, message_length_limit, receive_buffer_size = 32 << 20, reuse_port = false
-    ))]
+    #[pyo3(signature = (ingestor, socket, *, message_length_limit, drops = None))]
     fn new(
         py: Python<'_>,
         ingestor: &Ingestor,
-        bind: &str,
-        port: u16,
+        socket: RawFd,
         message_length_limit: usize,
-        receive_buffer_size: usize,
-        reuse_port: bool,
+        drops: Option<RawFd>,
     ) -> PyResult<Self> {
         let ingest = Arc::clone(&ingestor.inner);
         let made = py.detach(|| {
-            let options = UdpOptions {
-                address: sockaddr::resolve(bind, port)?,
-                // no datagram is longer than 65,535 bytes
-                message_length_limit: message_length_limit.clamp(1, 65_536),
-                receive_buffer: receive_buffer_size,
-                reuse_port,
-            };
-            Ok((Udp::new(&options, &ingest)?, Wake::new()?))
+            let socket = sockaddr::duplicate(socket)?;
+            // no datagram is longer than 65,535 bytes
+            let limit = message_length_limit.clamp(1, 65_536);
+            Ok((Udp::new(socket, Booked::new(drops)?, limit, &ingest)?, Wake::new()?))
         });
         let (udp, wake) = made.map_err(|why: io::Error| os_error(&why))?;
         Ok(UdpReceiver {
-            granted: udp.granted,
-            address: udp.address,
+            port: udp.port,
             counts_drops: udp.counts_drops,
             state: Mutex::new(udp),
-            stop: AtomicBool::new(false),
+            stop: Stop::default(),
             ingest,
             wake,
         })
@@ -442,9 +424,11 @@ impl UdpReceiver {
         }
     }
 
-    /// From any thread: `next` gives what is queued, then closes the socket and is `finished`.
-    fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
+    /// From any thread: `next` gives what is queued, then closes the socket and is `finished`. `keep`: what is
+    /// queued is left to another process.
+    #[pyo3(signature = (*, keep = false))]
+    fn stop(&self, keep: bool) {
+        self.stop.set(keep);
         self.wake.wake();
     }
 
@@ -457,13 +441,7 @@ impl UdpReceiver {
     /// The bound port.
     #[getter]
     fn port(&self) -> u16 {
-        self.address.port()
-    }
-
-    /// The granted receive buffer in bytes.
-    #[getter]
-    fn receive_buffer_size(&self) -> usize {
-        self.granted
+        self.port
     }
 
     /// Whether the kernel tells how much it drops.
@@ -500,34 +478,31 @@ mod tests {
         }
     }
 
-    fn receiver(receive_buffer: usize, source: bool) -> (Udp, Ingest, UdpSocket) {
+    fn receiver(receive_buffer: i32, source: bool) -> (Udp, Ingest, UdpSocket) {
         let rule = Rule {
             tag: "t".into(),
             source_address_key: source.then(|| "from".to_owned()),
             ..Rule::default()
         };
         let ingest = Ingest::new(Arc::new(Whole), rule);
-        let options = UdpOptions {
-            address: "127.0.0.1:0".parse().unwrap(),
-            message_length_limit: 1000,
-            receive_buffer,
-            reuse_port: false,
-        };
-        let udp = Udp::new(&options, &ingest).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = OwnedFd::from(socket);
+        sockaddr::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, receive_buffer).unwrap();
+        let udp = Udp::new(socket, Booked::new(None).unwrap(), 1000, &ingest).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        sender.connect(udp.address).unwrap();
+        sender.connect(("127.0.0.1", udp.port)).unwrap();
         (udp, ingest, sender)
     }
 
     #[test]
     fn a_burst_into_a_tiny_buffer_is_accounted_for_exactly() {
         let (mut udp, ingest, sender) = receiver(1, false);
-        let (wake, stop) = (Wake::new().unwrap(), AtomicBool::new(false));
+        let (wake, stop) = (Wake::new().unwrap(), Stop::default());
         let sent = 5000;
         for number in 0..sent {
             sender.send(format!("message {number}").as_bytes()).unwrap();
         }
-        stop.store(true, Ordering::Release);
+        stop.set(false);
         let (mut received, mut dropped) = (0, 0);
         while !udp.finished() {
             if let Some(got) = udp.next(&ingest, &wake, &stop, Duration::ZERO).unwrap() {
@@ -542,7 +517,7 @@ mod tests {
     #[test]
     fn arrivals_while_draining_count_as_dropped() {
         let (mut udp, ingest, sender) = receiver(1 << 20, true);
-        let (wake, stop) = (Wake::new().unwrap(), AtomicBool::new(true));
+        let (wake, stop) = (Wake::new().unwrap(), stopped());
         sender.send(b"before").unwrap();
         let first = udp.next(&ingest, &wake, &stop, Duration::ZERO).unwrap().unwrap();
         assert_eq!((first.taken.batch.count, first.drops), (1, 0));
@@ -553,10 +528,31 @@ mod tests {
         assert!(udp.next(&ingest, &wake, &stop, Duration::ZERO).unwrap().is_none());
     }
 
+    fn stopped() -> Stop {
+        let stop = Stop::default();
+        stop.set(false);
+        stop
+    }
+
+    #[test]
+    fn a_socket_that_goes_on_elsewhere_is_left_as_it_is() {
+        let (mut udp, ingest, sender) = receiver(1 << 20, false);
+        let kept = sockaddr::duplicate(udp.socket.as_ref().unwrap().as_raw_fd()).unwrap();
+        let (wake, stop) = (Wake::new().unwrap(), Stop::default());
+        sender.send(b"before").unwrap();
+        stop.set(true);
+        assert!(udp.next(&ingest, &wake, &stop, Duration::ZERO).unwrap().is_none());
+        assert!(udp.finished());
+        sender.send(b"after").unwrap();
+        let mut next = Udp::new(kept, Booked::new(None).unwrap(), 1000, &ingest).unwrap();
+        let got = next.next(&ingest, &wake, &Stop::default(), Duration::ZERO).unwrap().unwrap();
+        assert_eq!((got.taken.batch.count, got.drops), (2, 0));
+    }
+
     #[test]
     fn odd_datagrams() {
         let (mut udp, ingest, sender) = receiver(1 << 20, false);
-        let (wake, stop) = (Wake::new().unwrap(), AtomicBool::new(true));
+        let (wake, stop) = (Wake::new().unwrap(), stopped());
         for datagram in [&b""[..], &[0; 20], &[0xff; 2000], &vec![b'x'; 65_507]] {
             sender.send(datagram).unwrap();
         }

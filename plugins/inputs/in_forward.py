@@ -29,7 +29,7 @@ from forwarder.api import (
     string,
 )
 from forwarder.api.forward_input import ForwardReceiver, ForwardSecurity, Gate, Heartbeats
-from forwarder.api.server import Reception, check_certificate, max_connections
+from forwarder.api.server import Reception, check_certificate, listening, max_connections
 from forwarder.api.shared_sections import Transport
 
 _PORT_ATTEMPTS = 20
@@ -123,7 +123,7 @@ class ForwardInput(Input):
         for attempt in range(_PORT_ATTEMPTS):
             receiver = self._receiver()
             try:
-                return receiver, Heartbeats(self.bind, receiver.port)
+                return receiver, Heartbeats(self, self.bind, receiver.port)
             except OSError:
                 receiver.stop()
                 receiver.next(0)  # closes it
@@ -133,18 +133,16 @@ class ForwardInput(Input):
 
     def _receiver(self) -> ForwardReceiver:
         linger = self.transport.linger_timeout if self.linger_timeout is None else self.linger_timeout
-        backlog = 1024 if self.backlog is None else self.backlog
         if self.transport.protocol == "tls":
             from forwarder.api.forward_tls import ForwardTlsServer  # noqa: PLC0415 - as in server.py
 
             return ForwardTlsServer(
                 self, self._rules, self.transport, self.bind, self.port,
-                backlog=backlog, linger_timeout=linger, keepalive=self.send_keepalive_packet,
+                backlog=self.backlog, linger_timeout=linger, keepalive=self.send_keepalive_packet,
                 deny_keepalive=self.deny_keepalive, max_connections=max_connections(),
             )  # fmt: skip
-        return ForwardServer(
-            self._rules, self.bind, self.port,
-            backlog=backlog, receive_buffer_size=self.transport.receive_buffer_size, linger_timeout=linger,
-            keepalive=self.send_keepalive_packet, deny_keepalive=self.deny_keepalive,
-            max_connections=max_connections(),
-        )  # fmt: skip
+        with listening(self, self.transport, self.bind, self.port, backlog=self.backlog) as listener:
+            return ForwardServer(
+                self._rules, listener.fileno(), linger_timeout=linger, keepalive=self.send_keepalive_packet,
+                deny_keepalive=self.deny_keepalive, max_connections=max_connections(),
+            )  # fmt: skip

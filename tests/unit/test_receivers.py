@@ -22,6 +22,7 @@ from forwarder._native import (
     network_contains,
     python_parser,
 )
+from forwarder.api.sockets import Binding, bind
 
 Record = dict[str, Any]
 Receiver = UdpReceiver | StreamServer
@@ -76,9 +77,11 @@ def received(intakes: list[Intake]) -> int:
 
 
 def udp(limit: int = 4096, buffer: int = 1 << 20, **rule: Any) -> tuple[UdpReceiver, socket.socket]:
-    receiver = UdpReceiver(
-        Ingestor(PARSER, "t", **rule), "127.0.0.1", 0, message_length_limit=limit, receive_buffer_size=buffer
-    )
+    bound = bind(Binding("udp", "127.0.0.1", receive_buffer_size=buffer))
+    with bound.socket as bound_socket:
+        receiver = UdpReceiver(
+            Ingestor(PARSER, "t", **rule), bound_socket.fileno(), message_length_limit=limit
+        )
     sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sender.connect(("127.0.0.1", receiver.port))
     return receiver, sender
@@ -88,8 +91,9 @@ def udp(limit: int = 4096, buffer: int = 1 << 20, **rule: Any) -> tuple[UdpRecei
 def tcp() -> Iterator[Callable[..., StreamServer]]:
     made: list[StreamServer] = []
 
-    def make(rule: Record | None = None, **options: Any) -> StreamServer:
-        made.append(StreamServer(Ingestor(PARSER, "t", **(rule or {})), "127.0.0.1", 0, **options))
+    def make(rule: Record | None = None, buffer: int | None = None, **options: Any) -> StreamServer:
+        with bind(Binding("tcp", "127.0.0.1", receive_buffer_size=buffer)).socket as listener:
+            made.append(StreamServer(Ingestor(PARSER, "t", **(rule or {})), listener.fileno(), **options))
         return made[-1]
 
     yield make
@@ -215,19 +219,20 @@ def test_udp_ipv6_and_a_port_in_use() -> None:
     if not socket.has_ipv6:
         pytest.skip("no IPv6 here")
     try:
-        receiver = UdpReceiver(
-            Ingestor(PARSER, "t", source_address_key="a"), "::1", 0, message_length_limit=99
-        )
+        bound = bind(Binding("udp", "[::1]"))
     except OSError as error:
         pytest.skip(f"no IPv6 loopback here: {error}")
+    ingestor = Ingestor(PARSER, "t", source_address_key="a")
+    receiver = UdpReceiver(ingestor, bound.socket.fileno(), message_length_limit=99)
+    bound.close()
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"x", ("::1", receiver.port))
         intakes = gather(receiver, lambda got: received(got) == 1)
         assert records(intakes[0].batch) == [("t", {"message": "x", "a": "::1"})]
     with pytest.raises(OSError, match="in use"):
-        UdpReceiver(Ingestor(PARSER, "t"), "::1", receiver.port, message_length_limit=99)
+        bind(Binding("udp", "::1", receiver.port))
     with pytest.raises(OSError, match=r"not known|resolution"):
-        UdpReceiver(Ingestor(PARSER, "t"), "no-such-host.invalid", 0, message_length_limit=99)
+        bind(Binding("udp", "no-such-host.invalid"))
     drained(receiver)
 
 
@@ -280,7 +285,7 @@ def test_tcp_large_volume_is_complete_and_in_order(tcp: Callable[..., StreamServ
 
 
 def test_tcp_back_pressure_stops_the_sender_and_loses_nothing(tcp: Callable[..., StreamServer]) -> None:
-    server = tcp(delimiter=b"\n", receive_buffer_size=4096)
+    server = tcp(delimiter=b"\n", buffer=4096)
     with connect(server) as one:
         server.next(100)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)

@@ -2,9 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,11 +12,12 @@ use pyo3::types::PyBytes;
 
 use super::decoder::{Decoder, Scene, Shared};
 use super::message::{Peer, Rules};
-use super::server::{Gate, MAX_PENDING, Options, Place, Secret, Server, TOO_MUCH, source_fields};
+use super::server::{Gate, MAX_PENDING, Options, Secret, Server, TOO_MUCH, source_fields};
 use super::sink::{Ack, Sink};
-use crate::intake::{Intake, lock, os_error};
+use crate::intake::{Intake, Stop, lock, os_error};
+use crate::listener::Listener;
 use crate::python::{python_to_value, value_to_python};
-use crate::sockaddr::{self, HostNames, Wake, check, now_ns};
+use crate::sockaddr::{HostNames, Wake, now_ns};
 
 /// Longest message where the configuration sets no limit.
 const SIZE_LIMIT: usize = 256 << 20;
@@ -125,7 +124,7 @@ pub struct ForwardServer {
     rules: Arc<Rules>,
     state: Mutex<Server>,
     wake: Wake,
-    stop: AtomicBool,
+    stop: Stop,
     port: u16,
 }
 
@@ -133,54 +132,26 @@ pub struct ForwardServer {
 impl ForwardServer {
     #[new]
     #[pyo3(signature = (
-        rules, bind = "", port = 0, *, listener = None, backlog = 1024, receive_buffer_size = None,
-        linger_timeout = None, keepalive = false, deny_keepalive = false, max_connections = 1024,
-        reuse_port = false
+        rules, listener, *, linger_timeout = None, keepalive = false, deny_keepalive = false,
+        max_connections = 1024
     ))]
-    #[allow(clippy::too_many_arguments)]
     fn new(
-        py: Python<'_>,
         rules: &ForwardRules,
-        bind: &str,
-        port: u16,
-        listener: Option<i32>,
-        backlog: i32,
-        receive_buffer_size: Option<usize>,
+        listener: RawFd,
         linger_timeout: Option<i32>,
         keepalive: bool,
         deny_keepalive: bool,
         max_connections: usize,
-        reuse_port: bool,
     ) -> PyResult<Self> {
-        let options = Options {
-            backlog,
-            receive_buffer: receive_buffer_size,
-            linger: linger_timeout,
-            keepalive,
-            deny_keepalive,
-            max_connections: max_connections.max(1),
-            gate: rules.gate.clone(),
-        };
-        let made = py.detach(|| {
-            let wake = Wake::new()?;
-            let place = match listener {
-                Some(fd) => {
-                    // SAFETY: no pointers.
-                    let copy = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })?;
-                    // SAFETY: the descriptor is new and nobody else's.
-                    Place::Listening(unsafe { OwnedFd::from_raw_fd(copy) })
-                }
-                None => Place::Tcp { address: sockaddr::resolve(bind, port)?, reuse_port },
-            };
-            Ok((Server::new(place, options, &wake)?, wake))
-        });
-        let (server, wake) = made.map_err(|why: io::Error| os_error(&why))?;
+        let options = Options { linger: linger_timeout, keepalive, deny_keepalive, gate: rules.gate.clone() };
+        let wake = Wake::new().map_err(|why| os_error(&why))?;
+        let listener = Listener::new(listener, &wake, max_connections).map_err(|why| os_error(&why))?;
         Ok(ForwardServer {
             rules: Arc::clone(&rules.rules),
-            port: server.address.map_or(0, |address| address.port()),
-            state: Mutex::new(server),
+            port: listener.address.map_or(0, |address| address.port()),
+            state: Mutex::new(Server::new(listener, options)),
             wake,
-            stop: AtomicBool::new(false),
+            stop: Stop::default(),
         })
     }
 
@@ -199,9 +170,11 @@ impl ForwardServer {
         py.detach(|| lock(&self.state).settle(true));
     }
 
-    /// From any thread: `next` gives what the kernel has, then closes everything and is `finished`.
-    fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
+    /// From any thread: `next` gives what the kernel has, then closes everything and is `finished`. `keep`: who
+    /// waits to be accepted is left to another process.
+    #[pyo3(signature = (*, keep = false))]
+    fn stop(&self, keep: bool) {
+        self.stop.set(keep);
         self.wake.wake();
     }
 

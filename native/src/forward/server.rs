@@ -7,17 +7,17 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::decoder::{Decoder, Scene, Shared};
 use super::entries::Field;
 use super::message::{Peer, Rules};
 use super::sink::{Ack, Portion, Sink};
-use crate::sockaddr::{self, HostNames, Wake, check, now_ns};
-use crate::stream::{queued, read, watch};
+use crate::intake::Stop;
+use crate::listener::{Arrival, Listener, Pace, Report, queued, read, set_linger};
+use crate::sockaddr::{self, HostNames, Wake, now_ns};
 
 /// Bytes per read of small messages.
 const READ: usize = 64 << 10;
@@ -29,12 +29,6 @@ const TURN: usize = 1 << 20;
 const TARGET: usize = 4096;
 /// Bytes at which a batch is handed on.
 const MAX_BYTES: usize = 4 << 20;
-/// Longest time that an event waits for others.
-const MAX_LINGER: Duration = Duration::from_millis(20);
-/// How many events may gather in kernel buffers during one sleep.
-const GATHER: f64 = 400.0;
-/// Below so many events a second, waiting for more brings none.
-const TRICKLE: f64 = 100.0;
 /// Unfinished messages of all connections together, in bytes.
 pub const MAX_PENDING: usize = 512 << 20;
 /// What is logged when it is more.
@@ -43,8 +37,6 @@ pub const TOO_MUCH: &[u8] = b"too much of unfinished messages, connection closed
 const MAX_OWED: usize = 256 << 10;
 /// Longest time from the connection to a passed handshake.
 const HANDSHAKE: Duration = Duration::from_secs(30);
-const LISTENER: u64 = u64::MAX;
-const WAKE: u64 = u64::MAX - 1;
 
 /// What a connection's handshake must not tell: made by [`Gate::hello`].
 pub type Secret = Box<dyn std::any::Any + Send>;
@@ -57,33 +49,14 @@ pub trait Gate: Send + Sync {
     fn judge(&self, secret: &dyn std::any::Any, peer: &str, message: &[u8]) -> (bool, Vec<u8>);
 }
 
-/// Where to listen.
-pub enum Place {
-    /// TCP.
-    Tcp {
-        /// The address.
-        address: SocketAddr,
-        /// `SO_REUSEPORT`.
-        reuse_port: bool,
-    },
-    /// A socket that listens already, such as a Unix-domain one.
-    Listening(OwnedFd),
-}
-
 /// How to serve.
 pub struct Options {
-    /// Connections that may wait to be accepted.
-    pub backlog: i32,
-    /// Receive buffer of each connection to ask the kernel for.
-    pub receive_buffer: Option<usize>,
     /// Seconds for `SO_LINGER`; None leaves the kernel's way of closing.
     pub linger: Option<i32>,
     /// `SO_KEEPALIVE`.
     pub keepalive: bool,
     /// Connections end with their first message.
     pub deny_keepalive: bool,
-    /// Connections at once.
-    pub max_connections: usize,
     /// The handshake.
     pub gate: Option<Arc<dyn Gate>>,
 }
@@ -110,8 +83,7 @@ struct Connection {
 
 /// The serving state; one thread at a time.
 pub struct Server {
-    listener: Option<OwnedFd>,
-    epoll: OwnedFd,
+    listener: Listener,
     options: Options,
     connections: Vec<Option<Box<Connection>>>,
     generations: Vec<u32>,
@@ -119,18 +91,14 @@ pub struct Server {
     open: usize,
     secrets: usize,
     held: usize,
-    paused: bool,
     draining: bool,
     finished: bool,
     buffer: Vec<u8>,
     sink: Sink,
     given: Vec<Ack>,
     names: HostNames,
-    rate: f64,
-    last: Instant,
+    pace: Pace,
     looked: Instant,
-    /// Bound address; None: a Unix-domain socket.
-    pub address: Option<SocketAddr>,
 }
 
 fn read_two(socket: &OwnedFd, first: &mut Vec<u8>, room: usize, second: &mut [u8]) -> io::Result<usize> {
@@ -155,31 +123,11 @@ fn read_two(socket: &OwnedFd, first: &mut Vec<u8>, room: usize, second: &mut [u8
 }
 
 impl Server {
-    /// Listens.
-    ///
-    /// # Errors
-    /// The system's, such as "address in use".
-    pub fn new(place: Place, options: Options, wake: &Wake) -> io::Result<Self> {
-        let (listener, address) = match place {
-            Place::Listening(listener) => (listener, None),
-            Place::Tcp { address, reuse_port } => {
-                let listener = sockaddr::bound_socket(&address, libc::SOCK_STREAM, reuse_port)?;
-                if let Some(bytes) = options.receive_buffer {
-                    sockaddr::set_receive_buffer(&listener, bytes)?; // connections inherit it
-                }
-                // SAFETY: no pointers.
-                check(unsafe { libc::listen(listener.as_raw_fd(), options.backlog) })?;
-                let address = sockaddr::local_address(&listener)?;
-                (listener, Some(address))
-            }
-        };
-        // SAFETY: no pointers; the descriptor is new and nobody else's.
-        let epoll = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
-        watch(&epoll, listener.as_raw_fd(), LISTENER)?;
-        watch(&epoll, wake.raw(), WAKE)?;
-        Ok(Server {
-            listener: Some(listener),
-            epoll,
+    /// Not started yet.
+    #[must_use]
+    pub fn new(listener: Listener, options: Options) -> Self {
+        Server {
+            listener,
             options,
             connections: Vec::new(),
             generations: Vec::new(),
@@ -187,18 +135,15 @@ impl Server {
             open: 0,
             secrets: 0,
             held: 0,
-            paused: false,
             draining: false,
             finished: false,
             buffer: vec![0; READ],
             sink: Sink::default(),
             given: Vec::new(),
             names: HostNames::default(),
-            rate: 0.0,
-            last: Instant::now(),
+            pace: Pace::default(),
             looked: Instant::now(),
-            address,
-        })
+        }
     }
 
     /// Whether everything has been taken after a stop.
@@ -223,7 +168,7 @@ impl Server {
         &mut self,
         rules: &Rules,
         wake: &Wake,
-        stop: &AtomicBool,
+        stop: &Stop,
         max_wait: Duration,
     ) -> io::Result<Option<Portion>> {
         self.settle(false);
@@ -231,8 +176,8 @@ impl Server {
             return Ok(None);
         }
         if !self.sink.sealed() {
-            if stop.load(Ordering::Acquire) {
-                self.drain(rules);
+            if stop.asked() {
+                self.drain(rules, stop.keeps());
             } else {
                 self.serve(rules, wake, stop, max_wait)?;
             }
@@ -271,18 +216,17 @@ impl Server {
         }
     }
 
-    fn serve(&mut self, rules: &Rules, wake: &Wake, stop: &AtomicBool, max_wait: Duration) -> io::Result<()> {
+    fn serve(&mut self, rules: &Rules, wake: &Wake, stop: &Stop, max_wait: Duration) -> io::Result<()> {
         let until = Instant::now() + max_wait;
         let mut wait = max_wait;
-        let mut deadline = None;
         loop {
             let busy = self.round(rules, wait)?;
-            if self.paused && !busy {
-                self.resume();
+            if !busy {
+                self.listener.resume(self.open);
             }
             self.look_at_clock();
             let count = self.sink.count();
-            if stop.load(Ordering::Acquire) || count >= TARGET || self.sink.bytes() >= MAX_BYTES {
+            if stop.asked() || count >= TARGET || self.sink.bytes() >= MAX_BYTES {
                 break;
             }
             if self.sink.is_empty() {
@@ -300,84 +244,42 @@ impl Server {
                 wait = Duration::ZERO;
                 continue;
             }
-            let now = Instant::now();
-            let left = deadline.get_or_insert(now + MAX_LINGER).saturating_duration_since(now);
-            if self.rate < TRICKLE || left.is_zero() {
-                break;
-            }
-            wake.sleep(Duration::from_secs_f64(GATHER / self.rate).min(left));
+            let Some(sleep) = self.pace.gather() else { break };
+            wake.sleep(sleep);
             wait = Duration::ZERO;
         }
-        let now = Instant::now();
-        let seconds = now.duration_since(self.last).as_secs_f64().max(1e-6);
-        self.rate = (self.rate + self.sink.count() as f64 / seconds) / 2.0;
-        self.last = now;
+        self.pace.hand_on(self.sink.count());
         Ok(())
     }
 
-    /// One `epoll_wait` and what it reports; whether there was anything.
+    /// Does what there is to do, waiting at most so long for it; whether there was anything.
     fn round(&mut self, rules: &Rules, wait: Duration) -> io::Result<bool> {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
-        let limit = libc::c_int::try_from(wait.as_millis()).unwrap_or(libc::c_int::MAX);
-        // SAFETY: room for 64 events.
-        let ready = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), 64, limit) };
-        let ready = match check(ready) {
-            Ok(ready) => ready as usize,
-            Err(why) if why.kind() == io::ErrorKind::Interrupted => 0,
-            Err(why) => return Err(why),
-        };
-        for event in &events[..ready] {
-            match event.u64 {
-                LISTENER => self.accept(rules),
-                WAKE => {}
-                token => {
-                    let slot = token as usize;
-                    if event.events & libc::EPOLLOUT as u32 != 0 {
+        let (reports, busy) = self.listener.wait(wait)?;
+        for report in reports {
+            match report {
+                Report::Listener => self.accept(rules),
+                Report::Connection { slot, writable, readable } => {
+                    if writable {
                         self.write(slot);
                         self.close_if_done(slot);
                     }
-                    if event.events & !(libc::EPOLLOUT as u32) != 0 {
+                    if readable {
                         self.receive(rules, slot);
                     }
                 }
             }
         }
-        Ok(ready > 0)
+        Ok(busy)
     }
 
     fn accept(&mut self, rules: &Rules) {
         let before = self.open;
-        while let Some(listener) = &self.listener {
-            if self.open >= self.options.max_connections {
-                if self.open > before {
-                    return; // full, but perhaps nobody waits
-                }
-                self.sink.notice("connection_limit", self.options.max_connections.to_string().as_bytes());
-                return self.pause();
+        loop {
+            match self.listener.accept(self.open, before) {
+                Arrival::Connection(socket, address) => self.admit(rules, socket, address),
+                Arrival::Nobody => return,
+                Arrival::NoRoom(why) => return self.sink.notice("connection_limit", why.as_bytes()),
             }
-            // SAFETY: plain data for which all zeroes are valid.
-            let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
-            let mut len = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-            // SAFETY: the storage is valid for `len` bytes.
-            let fd = unsafe {
-                libc::accept4(listener.as_raw_fd(), (&raw mut storage).cast(), &raw mut len, flags)
-            };
-            if fd == -1 {
-                let why = io::Error::last_os_error();
-                match why.raw_os_error() {
-                    Some(libc::EINTR | libc::ECONNABORTED) => continue,
-                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                        self.sink.notice("connection_limit", why.to_string().as_bytes());
-                        self.pause();
-                    }
-                    _ => {} // nobody there (any more)
-                }
-                return;
-            }
-            // SAFETY: the descriptor is new and nobody else's.
-            let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-            self.admit(rules, socket, sockaddr::from_raw(&storage));
         }
     }
 
@@ -397,7 +299,7 @@ impl Server {
             self.generations.push(0);
             self.connections.len() - 1
         });
-        if watch(&self.epoll, socket.as_raw_fd(), slot as u64).is_err() {
+        if self.listener.watch(&socket, slot).is_err() {
             self.free.push(slot);
             return self.sink.notice("connection_limit", b"epoll takes no more");
         }
@@ -424,25 +326,6 @@ impl Server {
         self.connections[slot] = Some(connection);
         self.open += 1;
         self.write(slot);
-    }
-
-    /// No more connections for now: the listener would be reported for ever.
-    fn pause(&mut self) {
-        if let Some(listener) = &self.listener
-            && !self.paused
-        {
-            forget(&self.epoll, listener);
-            self.paused = true;
-        }
-    }
-
-    fn resume(&mut self) {
-        if let Some(listener) = &self.listener
-            && self.open < self.options.max_connections
-            && watch(&self.epoll, listener.as_raw_fd(), LISTENER).is_ok()
-        {
-            self.paused = false;
-        }
     }
 
     /// Reads from a connection, as long as it is its turn.
@@ -586,16 +469,7 @@ impl Server {
         }
         if interest != connection.interest {
             connection.interest = interest;
-            let mut event = libc::epoll_event { events: interest, u64: slot as u64 };
-            // SAFETY: the event is valid during the call.
-            unsafe {
-                libc::epoll_ctl(
-                    self.epoll.as_raw_fd(),
-                    libc::EPOLL_CTL_MOD,
-                    connection.socket.as_raw_fd(),
-                    &raw mut event,
-                )
-            };
+            self.listener.rewatch(&connection.socket, slot, interest);
         }
     }
 
@@ -621,9 +495,7 @@ impl Server {
             self.generations[slot] = self.generations[slot].wrapping_add(1);
             self.free.push(slot);
             self.open -= 1;
-            if self.paused {
-                self.resume();
-            }
+            self.listener.resume(self.open);
         }
     }
 
@@ -644,11 +516,13 @@ impl Server {
     }
 
     /// Stopping: no new connections; reads what the kernel had at the time of the stop.
-    fn drain(&mut self, rules: &Rules) {
+    fn drain(&mut self, rules: &Rules, keep: bool) {
         if !self.draining {
             self.draining = true;
-            self.accept(rules); // those that the kernel has accepted already
-            self.listener = None;
+            if !keep {
+                self.accept(rules); // those that the kernel has accepted already
+            }
+            self.listener.close();
             for connection in self.connections.iter_mut().flatten() {
                 connection.drain = queued(&connection.socket);
             }
@@ -685,27 +559,6 @@ impl Server {
             self.finished = true;
         }
     }
-}
-
-fn forget(epoll: &OwnedFd, fd: &OwnedFd) {
-    // SAFETY: DEL takes no event.
-    unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd.as_raw_fd(), std::ptr::null_mut()) };
-}
-
-/// Sets `SO_LINGER`; None: off. A failure leaves the way of closing as it is.
-fn set_linger(socket: &OwnedFd, seconds: Option<i32>) {
-    let linger = libc::linger { l_onoff: i32::from(seconds.is_some()), l_linger: seconds.unwrap_or(0) };
-    let len = mem::size_of::<libc::linger>() as libc::socklen_t;
-    // SAFETY: the value is valid for `len` bytes.
-    unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            len,
-        )
-    };
 }
 
 /// The fields that records of a sender get.
