@@ -55,32 +55,25 @@ def _gzip(data: bytes) -> bytes:
 
 def _gunzip(data: bytes, limit: int, torn: bool) -> bytes:
     """All members of `data`."""
-    parts: list[bytes] = []
-    left = limit
-    while data:
-        unpacker = zlib.decompressobj(wbits=_WITH_HEADER)
-        part = unpacker.decompress(data, left + 1)
-        left -= len(part)
-        if left < 0:
-            raise ValueError(f"larger than decompression_size_limit ({limit} bytes)")
-        if not unpacker.eof and not torn:
-            raise EOFError("the data end too early")
-        parts.append(part)
-        data = unpacker.unused_data if unpacker.eof else b""
-    return b"".join(parts)
+    return _unpacked(data, limit, torn, lambda: zlib.decompressobj(wbits=_WITH_HEADER))
 
 
 def _unzstd(data: bytes, limit: int, torn: bool) -> bytes:
     """All frames of `data`."""
     module = _zstd_module()
+    try:
+        return _unpacked(data, limit, torn, module.ZstdDecompressor)
+    except module.ZstdError as error:
+        raise ValueError(str(error)) from error
+
+
+def _unpacked(data: bytes, limit: int, torn: bool, make: Callable[[], Any]) -> bytes:
+    """The parts of `data` one after the other, each by an unpacker of its own."""
     parts: list[bytes] = []
     left = limit
     while data:
-        unpacker = module.ZstdDecompressor()
-        try:
-            part = unpacker.decompress(data, left + 1)
-        except module.ZstdError as error:
-            raise ValueError(str(error)) from error
+        unpacker = make()
+        part = unpacker.decompress(data, left + 1)
         left -= len(part)
         if left < 0:
             raise ValueError(f"larger than decompression_size_limit ({limit} bytes)")

@@ -174,7 +174,7 @@ class FileBuffer(Buffer):
         """Takes the folder and what is in it.
 
         Raises:
-            InUseError: another process has it. OSError: the folder or the journal cannot be read or written.
+            InUseError: another process has it. OSError: the folder cannot be made or read.
         """
         place, options = self.options.place, self.options
         _make_folders(place.store, options.dir_mode)
@@ -502,9 +502,9 @@ class FileBuffer(Buffer):
         try:
             self._journal.rewrite(closed, dead, time.time())
         except OSError as error:
-            if at_start:
-                raise
             self._report("cannot write the journal anew", error)
+            if at_start:
+                self._journal.resume()  # the old one still says what is gone
 
     def _compact(self) -> None:
         for _ in range(_COMPACT_MOST):

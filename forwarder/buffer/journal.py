@@ -7,7 +7,7 @@ closed, with its totals), `G` (the chunk is gone: delivered or given up).
 
 Invariants: the journal can only take chunks away or close them. Without it every event is still there: closed
 chunks would grow again and chunks that are gone would be delivered again. So it is never synced, and what
-cannot be written (a full disk) is written later.
+cannot be written (a full disk) is written later, and what cannot be read at the start counts as rotten.
 
 Order: `Q` after the chunk's last record. `G` after the output has taken the chunk and before segments are
 unlinked. A new journal replaces the old one by `rename`, when more entries are dead than alive.
@@ -15,6 +15,7 @@ unlinked. A new journal replaces the old one by `rename`, when more entries are 
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -27,6 +28,8 @@ ENTRY: Final = 4 + _BODY.size
 _VERSION: Final = 1
 _NONE: Final = bytes(16)
 NAME: Final = "journal"
+_PAGE: Final = 4096
+_PART: Final = 256 * _PAGE
 
 
 class Totals(NamedTuple):
@@ -49,6 +52,7 @@ class Journal:
         self._size = 0
         self._pending: list[bytes] = []
         self._paused = False
+        self._resumes = False
         self.entries = 0
         """Entries in the file."""
 
@@ -74,6 +78,15 @@ class Journal:
         self._size = len(entries) * ENTRY
         self.entries = len(entries)
         self._pending.clear()
+
+    def resume(self) -> None:
+        """Goes on with the file that is there, as soon as the disk allows: where `rewrite` fails at the start."""
+        self._resumes = True
+        with suppress(OSError):
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
+            # what was torn off an entry is written over
+            self.entries = os.fstat(self._fd).st_size // ENTRY
+            self._size = self.entries * ENTRY
 
     def pause(self) -> None:
         """From here on nothing is noted: the buffer is only looked at."""
@@ -102,6 +115,8 @@ class Journal:
         if self._paused:
             return
         self._pending.append(entry)
+        if self._fd < 0 and self._resumes:
+            self.resume()
         if self._fd < 0:
             return
         data = b"".join(self._pending)
@@ -114,15 +129,20 @@ class Journal:
 
 def read(path: str) -> tuple[dict[bytes, Totals], set[bytes], int]:
     """Closed chunks in the order in which they were closed, chunks that are gone, and the number of rotten
-    entries. Raises OSError where there is a journal that cannot be read."""
+    entries: what the disk does not give any more is as if it had rotted. Raises OSError where there is a
+    journal that cannot be opened."""
     closed: dict[bytes, Totals] = {}
     gone: set[bytes] = set()
     rotten = 0
     try:
         with open(path, "rb") as file:
-            data = file.read()
+            data = _readable(file.fileno())
     except FileNotFoundError:
         return closed, gone, rotten
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return closed, gone, 1
     for start in range(0, len(data), ENTRY):
         entry = data[start : start + ENTRY]
         if len(entry) < ENTRY or int.from_bytes(entry[:4], "little") != zlib.crc32(entry[4:]):
@@ -136,6 +156,30 @@ def read(path: str) -> tuple[dict[bytes, Totals], set[bytes], int]:
     for chunk_id in gone:
         closed.pop(chunk_id, None)
     return closed, gone, rotten
+
+
+def _readable(fd: int) -> bytes:
+    """All bytes, zeros where the disk gives none."""
+    parts = []
+    size = os.fstat(fd).st_size
+    offset = 0
+    while offset < size:
+        try:
+            part = os.pread(fd, _PART, offset)
+        except OSError:
+            part = b"".join(_page(fd, start) for start in range(offset, min(size, offset + _PART), _PAGE))
+        if not part:
+            break
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)[:size]
+
+
+def _page(fd: int, offset: int) -> bytes:
+    try:
+        return os.pread(fd, _PAGE, offset).ljust(_PAGE, b"\0")
+    except OSError:
+        return bytes(_PAGE)
 
 
 def _entry(kind: bytes, chunk_id: bytes, totals: Totals) -> bytes:

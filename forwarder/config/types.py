@@ -128,7 +128,8 @@ def _time(text: str) -> Converted:
 
 
 def _time_remark(text: str, value: float) -> str:
-    return f"{text!r} is no time (like 0.5, 10s, 5m, 1h, 1d); {value:g} s is used, as in Fluentd"
+    unit = "; milliseconds are written as 0.1" if text.strip().endswith("ms") else ""
+    return f"{text!r} is no time (like 0.5, 10s, 5m, 1h, 1d); {value:g} s is used, as in Fluentd{unit}"
 
 
 def _array(text: str, of: str | None) -> Converted:

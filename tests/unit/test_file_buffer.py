@@ -272,6 +272,49 @@ def test_without_its_journal_a_buffer_loses_nothing(tmp_path: Path, how: str) ->
     assert sorted(data for _, data in content(buffer)) == [b"a", b"b", b"c"]  # a comes twice
 
 
+def test_a_journal_that_the_disk_does_not_give_any_more_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer, _ = opened(tmp_path)
+    for name in "ab":
+        buffer.append(tag(name), name.encode(), 1, 1.0, 1000.0, queue=True)
+    kill(buffer)
+    pread = os.pread
+
+    def broken(fd: int, size: int, offset: int) -> bytes:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(f"/{journal.NAME}"):
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(fd, size, offset)
+
+    monkeypatch.setattr(os, "pread", broken)
+    buffer, found = opened(tmp_path)
+    assert (found.events, found.lost, found.journal_entries > 0) == (2, {}, True)
+    assert sorted(data for _, data in content(buffer)) == [b"a", b"b"]
+
+
+def test_a_disk_that_is_full_at_the_start_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer, _ = opened(tmp_path)
+    for name in "abc":
+        buffer.append(tag(name), name.encode(), 1, 1.0, 1000.0, queue=True)
+    kill(buffer)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal.Journal, "rewrite", full)
+        buffer, found = opened(tmp_path)
+    assert found.events == 3
+    chunk = buffer.take(1.0)
+    assert chunk is not None
+    assert buffer.remove(chunk)
+    kill(buffer)
+    buffer, found = opened(tmp_path)
+    assert (found.events, found.journal_entries) == (2, 0)  # the old journal was gone on with
+
+
 def test_one_file_for_ten_thousand_keys(tmp_path: Path) -> None:
     buffer, _ = opened(tmp_path)
     before = len(os.listdir("/proc/self/fd"))
