@@ -107,6 +107,10 @@ class Context(Protocol):
         """Logs what may happen for every event: `message` at once, then at most one summary line per
         interval with the number of times since. `fields` go with the line that is written."""
 
+    def log_raised(self, message: str, error: BaseException, *, count: int = 1) -> None:
+        """Logs what code of a plugin raised: the plugin's type, the error and its stack trace at once, then
+        at most one line a minute with the number of events since."""
+
 
 class Plugin:
     """Base of all; `kind` is set by the bases below."""
@@ -179,7 +183,10 @@ class Filter(Plugin):
 
 
 class RecordFilter(Filter):
-    """A filter written per record: convenient, and Python for every event."""
+    """A filter written per record: convenient, and Python for every event.
+
+    A record for which `filter_record` raises goes to `@ERROR` as it came; its neighbours go on.
+    """
 
     def filter_record(self, tag: str, time_ns: int, record: Record) -> Record | None:
         """The record that goes on, or None to drop it."""
@@ -187,11 +194,26 @@ class RecordFilter(Filter):
 
     def filter(self, tag: str, stream: EventStream) -> EventStream:
         kept: list[tuple[int, Record]] = []
-        for time_ns, record in stream:
-            changed = self.filter_record(tag, time_ns, record)
+        failed: dict[int, Exception] = {}
+        for index, (time_ns, record) in enumerate(stream):
+            try:
+                changed = self.filter_record(tag, time_ns, record)
+            except Exception as error:
+                failed[index] = error
+                continue
             if changed is not None:
                 kept.append((time_ns, changed))
+        if failed:
+            self._send_to_error(tag, stream, failed)
         return EventStream.from_events(kept)
+
+    def _send_to_error(self, tag: str, stream: EventStream, failed: dict[int, Exception]) -> None:
+        error = next(iter(failed.values()))
+        self.context.log_raised("filter raised", error, count=len(failed))
+        # decoded again: `filter_record` may have changed the record before it raised
+        events = [event for index, event in enumerate(stream) if index in failed]
+        batch = EventBatch([(tag, EventStream.from_events(events))])
+        self.context.emit_error(batch, "filter_error", f"{type(error).__name__}: {error}")
 
 
 class Parser(Plugin):

@@ -281,7 +281,7 @@ def receiver_parser(plugin: Input, parser: Parser) -> CompiledParser:
         try:
             return list(parser.parse(text))
         except Exception as error:
-            plugin.log_repeated("parser failed", level="error", error=repr(error), data=_shown(text[:512]))
+            parser.context.log_raised("parser raised", error)
             raise
 
     return python_parser(parse, bool(getattr(parser, "estimate_current_event", True)))

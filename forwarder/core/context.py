@@ -183,3 +183,8 @@ class PluginContext:
     def log_repeated(self, message: str, *, count: int = 1, level: str = "warn", **fields: object) -> None:
         """Logs `message` at once, then at most once per interval with a count."""
         self._sink.repeats.log(self.log, message, count, level, fields)
+
+    def log_raised(self, message: str, error: BaseException, *, count: int = 1) -> None:
+        """Logs what a plugin raised, with its stack trace, at most once a minute and with a count."""
+        fields: dict[str, object] = {"plugin": self.type_name, "error": f"{type(error).__name__}: {error}"}
+        self._sink.raised.log(self.log, message, count, "error", fields, trace=error)

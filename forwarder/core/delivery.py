@@ -143,15 +143,12 @@ class BufferedOutput(OutputNode):
         try:
             blocks = self._blocks.of(batch)
         except Exception as error:
-            self.context.log.debug("format raised", exc_info=error)
+            self.context.log_raised("format raised", error, count=count)
             left = count - counters.frame.explained
             if to_error and left == count:
                 self.context.fail(batch, "format_error", error)
             else:
                 counters.lose(max(0, left), "format_error")
-                self.context.log_repeated(
-                    "output cannot format events", count=count, level="error", error=error
-                )
             return False
         blocks = self.buffer.pack(blocks)
         try:

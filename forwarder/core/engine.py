@@ -109,6 +109,7 @@ class Engine:
             except Exception as error:
                 placed.context.log.error("cannot close", error=error)
         self._log.repeats.close()
+        self._log.raised.close()
 
     def flush(self) -> None:
         """Queues all buffered events for delivery now."""

@@ -42,12 +42,11 @@ class FilterNode:
             # what the filter has explained before it raised is in the books already
             left = came - frame.explained
             counters.take(came)
-            self.context.log.debug("filter raised", exc_info=error)
+            self.context.log_raised("filter raised", error, count=came)
             if left == came:
                 self.context.fail(batch, "filter_error", error)
             else:
                 counters.lose(max(0, left), "filter_error")
-                self.context.log_repeated("filter raised", count=came, error=error)
             return _EMPTY
         counters.filtered(came, went, frame.explained)
         return out
@@ -94,12 +93,11 @@ class DirectOutput(OutputNode):
             counters.refuse(error.refused)
             raise
         except Exception as error:
-            self.context.log.debug("output raised", exc_info=error)
+            self.context.log_raised("output raised", error, count=count)
             if to_error and not frame.explained:
                 self.context.fail(batch, "emit_error", error)
             else:
                 counters.lose(max(0, count - frame.explained), "emit_error")
-                self.context.log_repeated("output raised", count=count, level="error", error=error)
             return False
         counters.deliver(count - frame.explained)
         return True

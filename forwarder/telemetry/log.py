@@ -27,6 +27,8 @@ _LONGEST_EVENT_QUEUE: Final = 1000
 _MOST_REPEATED: Final = 1000
 REPEAT_SECONDS: Final = 10.0
 """How often what may happen for every event is summarised."""
+RAISED_SECONDS: Final = 60.0
+"""How often the stack trace of a plugin that raises is written."""
 _FRACTION: Final = re.compile(r"%%|%(\d*)([NL])")
 TIME_FORMAT: Final = "%Y-%m-%d %H:%M:%S %z"
 """How a line's time is written where `<log> time_format` says nothing."""
@@ -63,9 +65,13 @@ class PluginLog(logging.LoggerAdapter[logging.Logger]):
         known["extra"] = {"plugin_id": self._id, "fields": dict(kwargs)}
         return msg, known
 
-    def line(self, level: int, message: str, fields: dict[str, Any]) -> None:
-        """Logs `message` as it is, with `fields`."""
-        self.logger.log(level, "%s", message, extra={"plugin_id": self._id, "fields": fields})
+    def line(
+        self, level: int, message: str, fields: dict[str, Any], trace: BaseException | None = None
+    ) -> None:
+        """Logs `message` as it is, with `fields`, and with the stack trace of `trace`."""
+        if trace is not None and self._trace_level is not None:
+            level = self._trace_level
+        self.logger.log(level, "%s", message, extra={"plugin_id": self._id, "fields": fields}, exc_info=trace)
 
 
 def _value(value: object) -> str:
@@ -263,6 +269,8 @@ class Log:
         self._loggers: list[logging.Logger] = []
         self._tap: EventTap | None = None
         self.repeats = Repeats(repeat_seconds, clock)
+        self.raised = Repeats(RAISED_SECONDS, clock)
+        """What plugins raise."""
         self.main = self.of(None)
         """The engine's own logger."""
 
@@ -299,8 +307,11 @@ class Repeats:
         self._seen: dict[tuple[int, str], tuple[float, int, dict[str, object], int, PluginLog]] = {}
         self._timer: Timer | None = None
 
-    def log(self, log: PluginLog, message: str, count: int, level: str, fields: dict[str, object]) -> None:
-        """Logs `message`, or counts it for the next summary."""
+    def log(
+        self, log: PluginLog, message: str, count: int, level: str, fields: dict[str, object], *,
+        trace: BaseException | None = None,
+    ) -> None:  # fmt: skip
+        """Logs `message`, with a stack trace if there is one, or counts it for the next summary."""
         number = LEVELS.get(level, logging.WARNING)
         if not log.isEnabledFor(number):
             return
@@ -318,7 +329,7 @@ class Repeats:
             if len(self._seen) >= _MOST_REPEATED:
                 self._seen = {key: entry for key, entry in self._seen.items() if entry[0] > now or entry[1]}
             self._seen[key] = (now + self._seconds, 0, {}, number, log)
-        _write(log, number, message, before + count, fields)
+        _write(log, number, message, before + count, fields, trace=trace)
 
     def flush(self) -> None:
         """Writes the summaries that are due."""
@@ -349,7 +360,10 @@ class Repeats:
             _write(log, level, message, count, fields)
 
 
-def _write(log: PluginLog, level: int, message: str, count: int, fields: dict[str, object]) -> None:
+def _write(
+    log: PluginLog, level: int, message: str, count: int, fields: dict[str, object], *,
+    trace: BaseException | None = None,
+) -> None:  # fmt: skip
     if count > 1:
         fields = {**fields, "times": count}
-    log.line(level, message, fields)
+    log.line(level, message, fields, trace)
