@@ -7,7 +7,7 @@ CONF ?= $(if $(ES_URL),docker/quickstart-elasticsearch.conf,docker/quickstart.co
 PROFILE ?= release
 RUST := $(shell find native/src native/Cargo.toml native/Cargo.lock 2>/dev/null)
 
-.PHONY: help setup native run test test-all lint format bench elasticsearch fuzz clean
+.PHONY: docs help setup native run test test-all lint format bench elasticsearch fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -60,6 +60,9 @@ format: setup ## put everything into the project's format
 	$(VENV)/bin/ruff check --fix --quiet . || true
 	$(VENV)/bin/ruff format .
 	cargo fmt --manifest-path native/Cargo.toml
+
+docs: setup ## generate docs/reference and docs/compatibility.md
+	$(PY) docs/tools/generate.py
 
 bench: setup ## measure against rsyslog and syslog-ng
 	$(PY) -m bench

@@ -126,3 +126,15 @@ def test_the_comparison_sees_what_is_missing_or_different() -> None:
 def test_kinds_are_known() -> None:
     kinds = {name.split()[0] for name in FOUND} - {"system"}
     assert kinds == {*KINDS, "buffer", "storage", "service_discovery", "metrics"}
+
+
+def test_the_generated_pages_have_every_plugin_and_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "tools"))
+    registry = Registry()
+    pages = tool("generate").pages(registry)
+    for kind in KINDS:
+        page = pages[f"reference/{kind}s.md"]
+        assert [name for name in registry.names(kind) if f"\n## {name}\n" not in page] == []
+    assert "| `message_length_limit` | size | `2048` |" in pages["reference/inputs.md"]
+    assert all(f"| {plugin} |" in pages["compatibility.md"] for plugin in FOUND)
+    assert (ROOT / "docs" / "compatibility.md").exists()
