@@ -1,0 +1,356 @@
+"""`<match> @type s3`: an object per chunk in Amazon S3 or a store that speaks its protocol.
+
+*Delivery*: at least once per chunk. An object is there as a whole or not at all, also where it is sent in
+parts. A retry whose first attempt had arrived (the answer was lost) finds its own object by the chunk's id in
+the metadata and writes nothing. No object is replaced unless `overwrite true` asks for it: objects are
+written on the condition that the name is free (`If-None-Match`), where the store knows that.
+
+*Differs from Fluentd*: see docs/s3.md. The main points: the start does not wait for the store;
+`%{uuid_flush}` is the same for all attempts of a chunk; an unknown `store_as` is an error.
+"""
+
+from __future__ import annotations
+
+import lzma
+import re
+import socket
+import threading
+import uuid
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from time import time
+from typing import Any, ClassVar, Final
+
+from forwarder.api import (
+    Chunk,
+    ConfigError,
+    EventBatch,
+    ForwarderError,
+    Output,
+    formatter_section,
+    optional_section,
+    placeholders,
+    section,
+    sections,
+)
+from forwarder.api.inject import Inject
+from forwarder.plugins.outputs.s3.parameters import Account, Compress, LifecycleRule, Objects
+
+_PART_BYTES: Final = 16 << 20
+_CHUNK_ID: Final = "forwarder-chunk"
+_KINDS: Final = {
+    "gzip": ("gz", "application/x-gzip"),
+    "gzip_command": ("gz", "application/x-gzip"),
+    "zstd": ("zst", "application/x-zst"),
+    "lzma2": ("xz", "application/x-xz"),
+    "json": ("json", "application/json"),
+    "text": ("txt", "text/plain"),
+}
+_REFUSED: Final = {
+    "lzo": "there is no kept library for it: use zstd",
+    "parquet": "it is not available yet",
+}
+_REMOVED: Final = ("%{uuid}", "%{uuid:random}", "%{uuid:hostname}", "%{uuid:timestamp}")
+_VARIABLE: Final = re.compile(r"%\{[^}]+\}")
+_OPTIONS: Final = {
+    "storage_class": "StorageClass",
+    "acl": "ACL",
+    "grant_full_control": "GrantFullControl",
+    "grant_read": "GrantRead",
+    "grant_read_acp": "GrantReadACP",
+    "grant_write_acp": "GrantWriteACP",
+    "use_server_side_encryption": "ServerSideEncryption",
+    "ssekms_key_id": "SSEKMSKeyId",
+    "checksum_algorithm": "ChecksumAlgorithm",
+    "tagging": "Tagging",
+}
+_CUSTOMER_KEY: Final = {
+    "sse_customer_algorithm": "SSECustomerAlgorithm",
+    "sse_customer_key": "SSECustomerKey",
+    "sse_customer_key_md5": "SSECustomerKeyMD5",
+}
+_UNCONDITIONAL: Final = ("NotImplemented", "InvalidArgument", "MethodNotAllowed", "501")
+
+
+class StoreError(ForwarderError):
+    """The store did not take an object."""
+
+
+class S3Output(Account, Objects, Output):
+    """Objects in an S3-compatible store."""
+
+    format = formatter_section("How an event is written.", default="out_file")
+    inject = optional_section(Inject, "Fields to add.")
+    compress = section(Compress, "How objects are compressed.")
+    bucket_lifecycle_rules = sections(LifecycleRule, "When objects expire.", name="bucket_lifecycle_rule")
+
+    flat_buffer: ClassVar[bool] = True
+    buffer_defaults: ClassVar[Mapping[str, Any]] = {"chunk_keys": ["time"], "timekey": 86400}
+
+    def configure(self) -> None:
+        if self.inject is not None:
+            self.inject.bind(self.context, self._keys().fields)
+        self._check()
+        self._pack = _packer(self.store_as, self.compress.level)
+        self._extension, self._content_type = _KINDS[self.store_as]
+        if self.reduced_redundancy:
+            self.storage_class = "REDUCED_REDUNDANCY"
+        self._template = self.s3_object_key_format.replace("%{hostname}", socket.gethostname())
+        if not self.check_object and "s3_object_key_format" not in self.given:
+            self._template = "%{path}/%{time_slice}_%{hms_slice}.%{file_extension}"
+        timekey = self._keys().timekey
+        self._slot = self.time_slice_format or ("" if timekey is None else _slot_format(timekey))
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._ready = False
+        self._conditional = True
+
+    def start(self) -> None:
+        if self.check_apikey_on_start:
+            threading.Thread(target=self._look, name=f"{self.context.id}-bucket", daemon=True).start()
+
+    def format_batch(self, batch: EventBatch) -> bytes:
+        if self.inject is not None:
+            batch = self.inject.apply(batch)
+        return self.format.format_batch(batch)
+
+    def write(self, chunk: Chunk) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - costs megabytes
+
+        try:
+            self._prepare()
+            self._store(chunk, ClientError)
+        except (BotoCoreError, ClientError) as error:
+            raise StoreError(f"bucket {self.s3_bucket}: {error}") from error
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    # ------------------------------------------------------------ the bucket
+
+    def _look(self) -> None:
+        try:
+            self._prepare()
+        except Exception as error:
+            self.log.warning("cannot use the bucket yet", bucket=self.s3_bucket, error=error)
+
+    def _prepare(self) -> None:
+        """Makes the client, and sees to the bucket, once."""
+        from forwarder.plugins.outputs.s3.client import connect  # noqa: PLC0415 - costs megabytes
+
+        with self._lock:
+            if self._ready:
+                return
+            if self._client is None:
+                self._client = connect(self, self.buffer.flush_thread_count + 1)
+            if self.check_bucket:
+                self._ensure_bucket()
+            if self.bucket_lifecycle_rules:
+                rules = [
+                    {"ID": rule.id, "Status": "Enabled", "Filter": {"Prefix": rule.prefix},
+                     "Expiration": {"Days": rule.expiration_days}}
+                    for rule in sorted(self.bucket_lifecycle_rules, key=lambda rule: rule.id)
+                ]  # fmt: skip
+                self._client.put_bucket_lifecycle_configuration(
+                    Bucket=self.s3_bucket, LifecycleConfiguration={"Rules": rules}
+                )
+            self._ready = True
+
+    def _ensure_bucket(self) -> None:
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - costs megabytes
+
+        try:
+            self._client.head_bucket(Bucket=self.s3_bucket)
+            return
+        except ClientError as error:
+            if _status(error) != 404:
+                raise
+        if not self.auto_create_bucket:
+            raise StoreError(f"the bucket {self.s3_bucket} does not exist, and auto_create_bucket is false")
+        more: dict[str, Any] = {}
+        if self.s3_region != "us-east-1":
+            more["CreateBucketConfiguration"] = {"LocationConstraint": self.s3_region}
+        self._client.create_bucket(Bucket=self.s3_bucket, **more)
+        self.log.info("bucket created", bucket=self.s3_bucket)
+
+    # ------------------------------------------------------------ objects
+
+    def _store(self, chunk: Chunk, client_error: type[Exception]) -> None:
+        """Writes the chunk's object under the first name that is free."""
+        body = b"".join(self._pack(chunk.blocks()))
+        index, previous = 0, ""
+        while True:
+            key = self._key(chunk, index)
+            if key == previous and not self.overwrite:
+                raise StoreError(f"the object {key} is there already: add %{{index}} to s3_object_key_format")
+            replace = self.overwrite and (key == previous or not self.check_object)
+            if self.check_object and not replace:
+                there = self._there(key, chunk, client_error)
+                if there == "ours":
+                    return
+                if there:
+                    previous, index = key, index + 1
+                    continue
+            try:
+                self._put(key, body, self._options(chunk, index), conditional=not replace)
+            except client_error as error:
+                code, status = _code(error), _status(error)
+                if status in (409, 412) and not replace:
+                    if self._there(key, chunk, client_error) == "ours":
+                        return
+                    previous, index = key, index + 1
+                    continue
+                if self._conditional and not replace and (code in _UNCONDITIONAL or status == 501):
+                    self._conditional = False
+                    self.log.warning(
+                        "the store knows no conditional writes: check_object alone keeps objects from being "
+                        "replaced", error=error,
+                    )  # fmt: skip
+                    continue
+                raise
+            self._warn_for_delay(chunk, key)
+            return
+
+    def _there(self, key: str, chunk: Chunk, client_error: type[Exception]) -> str:
+        """ "": there is no such object; "ours": an earlier attempt of this chunk wrote it; else "other"."""
+        try:
+            found = self._client.head_object(Bucket=self.s3_bucket, Key=key, **self._given(_CUSTOMER_KEY))
+        except client_error as error:
+            if _status(error) == 404:
+                return ""
+            if _status(error) == 400:
+                return "other"  # there, and encrypted with another key
+            raise
+        return "ours" if found.get("Metadata", {}).get(_CHUNK_ID) == chunk.id.hex() else "other"
+
+    def _put(self, key: str, body: bytes, options: dict[str, Any], *, conditional: bool) -> None:
+        names = {"Bucket": self.s3_bucket, "Key": key}
+        condition = {"IfNoneMatch": "*"} if conditional and self._conditional else {}
+        customer = self._given(_CUSTOMER_KEY)
+        if len(body) < self.multipart_threshold:
+            self._client.put_object(**names, Body=body, **options, **customer, **condition)
+            return
+        upload = names | {"UploadId": ""}
+        upload["UploadId"] = self._client.create_multipart_upload(**names, **options, **customer)["UploadId"]
+        try:
+            parts = []
+            for number, start in enumerate(range(0, len(body), _PART_BYTES), 1):
+                part = self._client.upload_part(
+                    **upload, PartNumber=number, Body=body[start : start + _PART_BYTES], **customer
+                )
+                parts.append({"PartNumber": number, "ETag": part["ETag"]})
+            self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
+        except BaseException:
+            try:
+                self._client.abort_multipart_upload(**upload)
+            except Exception as error:
+                self.log_repeated("the parts of an object stay behind in the store", error=error)
+            raise
+
+    def _options(self, chunk: Chunk, index: int) -> dict[str, Any]:
+        metadata = {_CHUNK_ID: chunk.id.hex()}
+        for name, value in (self.s3_metadata or {}).items():
+            text = self.extract_placeholders(str(value), chunk)
+            metadata[name] = text.replace("%{index}", self.index_format % index)
+        return {"ContentType": self._content_type, "Metadata": metadata} | self._given(_OPTIONS)
+
+    def _given(self, names: Mapping[str, str]) -> dict[str, Any]:
+        return {theirs: getattr(self, ours) for ours, theirs in names.items() if getattr(self, ours)}
+
+    def _key(self, chunk: Chunk, index: int) -> str:
+        """The object's name; the same for all attempts of a chunk, but for `index`."""
+        before = {"%{path}": self.path, "%{file_extension}": self._extension}
+        key = _VARIABLE.sub(lambda found: before.get(found[0], found[0]), self._template)
+        key = self.extract_placeholders(key, chunk)
+        keys = self._keys()
+        slot = chunk.key.timekey
+        zone = placeholders.zone(keys.zone)
+        written = "" if slot is None else placeholders.format_time(self._slot, slot, zone)
+        after = {
+            "%{time_slice}": written,
+            "%{date_slice}": written,
+            "%{hms_slice}": placeholders.format_time(
+                "%H%M%S", int(chunk.created_at), placeholders.zone("UTC")
+            ),
+            "%{index}": self.index_format % index,
+            "%{hex_random}": chunk.id.hex()[::-1][: self.hex_random_length],
+            "%{uuid_flush}": str(uuid.UUID(bytes=chunk.id, version=4)),
+        }
+        return _VARIABLE.sub(lambda found: after.get(found[0], ""), key)
+
+    def _warn_for_delay(self, chunk: Chunk, key: str) -> None:
+        slot = chunk.key.timekey
+        if self.warn_for_delay is not None and slot is not None and slot < time() - self.warn_for_delay:
+            self.log.warning("delayed events were written", object=key)
+
+    # ------------------------------------------------------------ checks of the configuration
+
+    def _check(self) -> None:
+        if find_spec("boto3") is None:
+            raise ConfigError("out_s3 needs the package boto3: pip install 'forwarder[s3]'", param="@type")
+        if self.store_as not in _KINDS:
+            why = _REFUSED.get(self.store_as, f"expected one of {', '.join(_KINDS)}")
+            raise ConfigError(f"store_as {self.store_as}: {why}", param="store_as")
+        if not 0 < self.hex_random_length <= 16:
+            raise ConfigError("hex_random_length must be from 1 to 16", param="hex_random_length")
+        if not re.fullmatch(r"%(0\d*)?[dxX]", self.index_format):
+            raise ConfigError(
+                "index_format: expected %d, %x or %X, with a width such as %04d", param="index_format"
+            )
+        for name in _REMOVED:
+            if name in self.s3_object_key_format:
+                raise ConfigError(
+                    f"{name} placeholder in s3_object_key_format is removed", param="s3_object_key_format"
+                )
+        host = (self.s3_endpoint or "").rstrip("/")
+        special = host.endswith("vpce.amazonaws.com") or "fips" in host or "gov" in host
+        if host.endswith("amazonaws.com") and not special:
+            raise ConfigError("s3_endpoint is for stores other than AWS: use s3_region", param="s3_endpoint")
+        if (self.aws_key_id is None) != (self.aws_sec_key is None):
+            raise ConfigError("aws_key_id and aws_sec_key must be set together", param="aws_key_id")
+        if self.multipart_threshold < _PART_BYTES:
+            raise ConfigError("multipart_threshold must be at least 16m", param="multipart_threshold")
+
+
+def _slot_format(timekey: int) -> str:
+    text = "%Y%m%d"
+    for limit, directive in ((86400, "%H"), (3600, "%M"), (60, "%S")):
+        if timekey < limit:
+            text += directive
+    return text
+
+
+def _packer(method: str, level: int) -> Callable[[Sequence[bytes]], list[bytes]]:
+    """What makes an object's content of a chunk's blocks. Raises ConfigError."""
+    if method in ("json", "text"):
+        return list
+    if method == "lzma2":
+        return lambda blocks: [lzma.compress(b"".join(blocks), preset=0)]
+    if method != "zstd":
+
+        def gzip(blocks: Sequence[bytes]) -> list[bytes]:
+            packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with gzip's header and trailer
+            return [*map(packer.compress, blocks), packer.flush()]
+
+        return gzip
+    try:
+        try:
+            from compression import zstd  # noqa: PLC0415 - only who wants it needs it
+        except ImportError:
+            from backports import zstd  # noqa: PLC0415
+    except ImportError:
+        raise ConfigError(
+            "store_as zstd needs Python 3.14 or the package backports.zstd: pip install 'forwarder[zstd]'",
+            param="store_as",
+        ) from None
+    return lambda blocks: [zstd.compress(b"".join(blocks), level)]
+
+
+def _code(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _status(error: Any) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -1,0 +1,150 @@
+"""A client of an S3-compatible store (boto3), with every knob that a store other than AWS needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore import credentials
+from botocore.config import Config
+from botocore.session import get_session
+
+if TYPE_CHECKING:
+    from forwarder.plugins.outputs.s3.parameters import Account, AssumeRole, InstanceProfile, WebIdentity
+
+
+def connect(output: Account, connections: int) -> Any:
+    """A client for the output's store with so many connections at most.
+
+    Raises:
+        BotoCoreError, ClientError: the credentials cannot be had.
+    """
+    core = get_session()
+    if output.aws_profile is not None and output.aws_key_id is None:
+        core.set_config_variable("profile", output.aws_profile)
+    found = _credentials(output, core)
+    if found is not None:
+        core._credentials = found
+    session = boto3.Session(botocore_session=core, region_name=output.s3_region)
+    signature = {"v4": "s3v4"}.get(output.signature_version or "", output.signature_version)
+    checksums = output.compute_checksums
+    if checksums is None:
+        checksums = output.s3_endpoint is None
+    when = "when_supported" if checksums else "when_required"
+    config = Config(
+        signature_version=signature,
+        connect_timeout=output.request_timeout,
+        read_timeout=output.request_timeout,
+        max_pool_connections=connections,
+        proxies=None if output.proxy_uri is None else dict.fromkeys(("http", "https"), output.proxy_uri),
+        retries={"mode": "standard", "total_max_attempts": 3},
+        request_checksum_calculation=when,
+        response_checksum_validation=when,
+        use_dualstack_endpoint=output.enable_dual_stack or None,
+        s3={
+            "addressing_style": "path" if output.force_path_style else "auto",
+            "use_accelerate_endpoint": output.enable_transfer_acceleration,
+        },
+    )
+    verify: bool | str | None = output.ssl_ca_bundle if output.ssl_verify_peer else False
+    return session.client("s3", endpoint_url=output.s3_endpoint, verify=verify, config=config)
+
+
+def _credentials(output: Account, core: Any) -> Any:
+    """What the output's parameters say; None: the SDK's own chain (environment, files, instance)."""
+    static = None
+    if output.aws_key_id is not None and output.aws_sec_key is not None:
+        static = credentials.Credentials(output.aws_key_id, output.aws_sec_key)
+    if output.assume_role_credentials is not None:
+        return _assumed(output, output.assume_role_credentials, core, static)
+    if static is not None:
+        return static
+    if output.aws_profile is not None:
+        return None
+    if output.aws_credential_process is not None:
+        profiles = {"profiles": {"ours": {"credential_process": output.aws_credential_process}}}
+        return credentials.ProcessProvider("ours", lambda: profiles).load()
+    if output.web_identity_credentials is not None:
+        return _web_identity(output, output.web_identity_credentials, core)
+    if output.instance_profile_credentials is not None or output.aws_iam_retries is not None:
+        return _instance(output.instance_profile_credentials, output.aws_iam_retries)
+    if output.shared_credentials is not None:
+        section = output.shared_credentials
+        path = section.path or os.path.expanduser("~/.aws/credentials")
+        profile = section.profile_name or os.environ.get("AWS_PROFILE", "default")
+        return credentials.SharedCredentialProvider(path, profile).load()
+    return None
+
+
+def _creator(output: Account, section: AssumeRole | WebIdentity, core: Any) -> Any:
+    """Makes clients of the token service for botocore's fetchers."""
+
+    def create(service: str, **more: Any) -> Any:
+        proxy = section.sts_http_proxy
+        config = Config(proxies=dict.fromkeys(("http", "https"), proxy)) if proxy else None
+        if more.get("config") is not None and config is not None:
+            config = more.pop("config").merge(config)
+        elif config is None:
+            config = more.pop("config", None)
+        region = section.sts_region or output.s3_region
+        return core.create_client(
+            service, region_name=region, endpoint_url=section.sts_endpoint_url, config=config, **more
+        )
+
+    return create
+
+
+def _extra(section: AssumeRole | WebIdentity) -> dict[str, Any]:
+    values: Mapping[str, Any] = {
+        "RoleSessionName": section.role_session_name,
+        "Policy": section.policy,
+        "DurationSeconds": section.duration_seconds,
+        "ExternalId": getattr(section, "external_id", None),
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _assumed(output: Account, section: AssumeRole, core: Any, static: Any) -> Any:
+    fetcher = credentials.AssumeRoleCredentialFetcher(
+        client_creator=_creator(output, section, core),
+        source_credentials=static or core.get_credentials(),
+        role_arn=section.role_arn,
+        extra_args=_extra(section),
+    )
+    return credentials.DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+
+
+def _web_identity(output: Account, section: WebIdentity, core: Any) -> Any:
+    fetcher = credentials.AssumeRoleWithWebIdentityCredentialFetcher(
+        client_creator=_creator(output, section, core),
+        web_identity_token_loader=lambda: _text(section.web_identity_token_file),
+        role_arn=section.role_arn,
+        extra_args=_extra(section),
+    )
+    return credentials.DeferredRefreshableCredentials(
+        fetcher.fetch_credentials, "assume-role-with-web-identity"
+    )
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip()
+
+
+def _instance(section: InstanceProfile | None, retries: int | None) -> Any:
+    if "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" in os.environ:
+        return credentials.ContainerProvider().load()
+    options: dict[str, Any] = {}
+    if section is not None:
+        retries = section.retries if section.retries is not None else retries
+        timeouts = [each for each in (section.http_open_timeout, section.http_read_timeout) if each]
+        if timeouts:
+            options["timeout"] = max(timeouts)
+        if section.ip_address is not None or section.port is not None:
+            options["base_url"] = f"http://{section.ip_address or '169.254.169.254'}:{section.port or 80}/"
+    if retries is not None:
+        options["num_attempts"] = retries + 1
+    fetcher = credentials.InstanceMetadataFetcher(**options)
+    return credentials.InstanceMetadataProvider(fetcher).load()
