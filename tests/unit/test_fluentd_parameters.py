@@ -36,7 +36,6 @@ NOT_BUILT = {
     "output exec_filter",
     "output http",
     "output roundrobin",
-    "output s3",
     "parser msgpack",
 }
 
