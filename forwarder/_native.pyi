@@ -704,6 +704,31 @@ class Grep:
         the GIL."""
 
 @final
+class RecordTransformer:
+    """Changes records by templates, as Fluentd's filter_record_transformer."""
+
+    @staticmethod
+    def compile(
+        record: dict[str, Any],
+        *,
+        remove_keys: Sequence[str],
+        keep_keys: Sequence[str] | None,
+        renew_time_key: str | None,
+        auto_typecast: bool,
+        ruby: bool,
+        hostname: str,
+    ) -> tuple[RecordTransformer, list[tuple[str, str]]]:
+        """`record`: field -> text with placeholders, or what JSON can hold with such texts in it.
+        `keep_keys` None: the whole record is kept. Also gives what is no placeholder: (field, text).
+
+        Raises:
+            ValueError: (message, parameter) for a malformed record accessor.
+        """
+    def apply(self, batch: EventBatch) -> tuple[EventBatch, EventBatch, int]:
+        """The events that go on, those whose time field is none, and how many placeholders had no value.
+        Releases the GIL."""
+
+@final
 class ParserFilter:
     """Runs a parser over one field of every event, as Fluentd's filter_parser."""
 

@@ -249,6 +249,12 @@ def free_section(doc: str, *, name: str | None = None) -> SectionParam[dict[str,
                         default=None, free=True)  # fmt: skip
 
 
+def free_sections(doc: str, *, name: str) -> SectionParam[list[dict[str, Any]]]:
+    """As `free_section`, for a section that may stand several times."""
+    return SectionParam(doc, section=None, kind=None, name=name, multiple=True, required=False, init=False,
+                        default=None, free=True)  # fmt: skip
+
+
 def output_sections(doc: str, *, name: str) -> SectionParam[list[Output]]:
     """Sections that are outputs themselves (`<store>`); each gets its own delivery. Their argument is
     in `plugin.context.argument`."""

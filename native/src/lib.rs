@@ -12,6 +12,7 @@ pub mod delimited;
 pub mod drops;
 pub mod event;
 pub mod extract;
+pub mod fields;
 pub mod formatters;
 pub mod forward;
 pub mod framer;
@@ -50,6 +51,7 @@ mod syslog_regexp;
 mod syslog_string;
 mod syslog_time;
 pub mod time;
+pub mod transform;
 pub mod udp;
 
 use pyo3::prelude::*;
@@ -114,6 +116,8 @@ mod _native {
     use crate::stream::{StreamServer, network_contains};
     #[pymodule_export]
     use crate::syslog::syslog_parser;
+    #[pymodule_export]
+    use crate::transform::RecordTransformer;
     #[pymodule_export]
     use crate::udp::UdpReceiver;
 }
