@@ -2,8 +2,8 @@
 
 Placeholders in values and in names of fields: `${tag}`, `${tag_parts[n]}`, `${tag_prefix[n]}`,
 `${tag_suffix[n]}`, `${time}`, `${hostname}`, `${record["key"]}`; `#{...}` is evaluated when the configuration
-is read. A value that is one placeholder keeps its type (`auto_typecast`). What is no placeholder gives null, as
-in Fluentd, and a warning; so does a field that a record has not.
+is read. A value that is one placeholder keeps its type (`auto_typecast`). What is no placeholder gives null,
+as in Fluentd, and a warning; so does a field that a record has not.
 
 With `enable_ruby` these are translated: `record["a"]["b"][0]`, `record.dig("a", "b")`, `tag`, `tag_parts[n]`
 and its like, `time`, `time.to_i`, `hostname`, `Socket.gethostname`. Any other expression is refused by name.
