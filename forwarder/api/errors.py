@@ -52,4 +52,16 @@ class PartialWrite(ForwarderError):  # noqa: N818 - says what happened, as Buffe
 
 
 class UnrecoverableError(ForwarderError):
-    """Raised by an output's `write`: retrying this chunk cannot help (bad data, not a bad destination)."""
+    """Raised by an output's `write`: the destination rejects the chunk, and retrying it cannot help.
+
+    The chunk is halved until the bad events are found: those go to `<secondary>`, `@ERROR` or a backup file,
+    the others are written in smaller chunks. So raise it before anything is delivered, or that comes twice.
+    (TypeError, AttributeError and UnicodeError are taken for it.)
+
+    Attributes:
+        whole: smaller parts of the chunk would be rejected alike (its key is bad, say): it is not halved.
+    """
+
+    def __init__(self, message: str = "", *, whole: bool = False) -> None:
+        super().__init__(message)
+        self.whole = whole

@@ -140,7 +140,7 @@ def extract(template: str, chunk: Chunk, keys: ChunkKeys, warn: Callable[[str], 
         try:
             text = format_time(text, key.timekey, zone(keys.zone))
         except (OverflowError, OSError, ValueError) as error:
-            raise UnrecoverableError(f"no such time: {key.timekey} ({error})") from error
+            raise UnrecoverableError(f"no such time: {key.timekey} ({error})", whole=True) from error
     values = dict(key.variables)
     parts = key.tag.split(".") if key.tag is not None else []
 
@@ -164,11 +164,13 @@ def extract(template: str, chunk: Chunk, keys: ChunkKeys, warn: Callable[[str], 
 
     filled = _ANY.sub(one, text)
     if len(_PARENT.findall(filled)) > len(_PARENT.findall(template)):
-        raise UnrecoverableError(f"{filled!r}, made from {template!r}, leads out of the directory")
+        raise UnrecoverableError(
+            f"{filled!r}, made from {template!r}, leads out of the directory", whole=True
+        )
     return filled
 
 
 def _safe(name: str, value: str) -> str:
     if _ESCAPES.search(value):
-        raise UnrecoverableError(f"{name} {value!r} leads out of the directory")
+        raise UnrecoverableError(f"{name} {value!r} leads out of the directory", whole=True)
     return value

@@ -35,7 +35,9 @@ class Codec(NamedTuple):
         try:
             return (_gunzip if number == GZIP else _unzstd)(data, self.limit, torn)
         except (zlib.error, EOFError, ValueError) as error:
-            raise UnrecoverableError(f"a block of the buffer cannot be decompressed: {error}") from error
+            raise UnrecoverableError(
+                f"a block of the buffer cannot be decompressed: {error}", whole=True
+            ) from error
 
 
 def codec(method: str, limit: int = 1 << 40) -> Codec:

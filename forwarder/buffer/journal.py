@@ -80,7 +80,7 @@ class Journal:
         self._pending.clear()
 
     def resume(self) -> None:
-        """Goes on with the file that is there, as soon as the disk allows: where `rewrite` fails at the start."""
+        """Goes on with the file that is there, once the disk allows, where `rewrite` fails at the start."""
         self._resumes = True
         with suppress(OSError):
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)

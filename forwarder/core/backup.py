@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from forwarder.buffer.chunk import BufferChunk
     from forwarder.core.context import PluginContext
+    from forwarder.core.rejected import Piece
 
 BROKEN: Final = (RottenRecordError, fluentd.TornChunkError)
 """Raised where a chunk's content is not what was written."""
@@ -38,7 +39,7 @@ def rot(error: BaseException) -> Exception | None:
     return None
 
 
-def kept(chunk: BufferChunk, context: PluginContext, *, copy: bool) -> Exception | None:
+def kept(chunk: BufferChunk | Piece, context: PluginContext, *, copy: bool) -> Exception | None:
     """Writes the content of a chunk that was refused for good. Gives what went wrong, which is logged.
 
     `copy` False: only says that there is no copy (`disable_chunk_backup`).

@@ -21,8 +21,9 @@ from forwarder.core.backup import BROKEN
 from forwarder.core.blocks import Blocks
 from forwarder.core.buffers import recovered
 from forwarder.core.figures import Outcome, buffer_metrics
-from forwarder.core.implements import delays
+from forwarder.core.implements import delays, overrides
 from forwarder.core.pipeline import OutputNode
+from forwarder.core.rejected import UNRECOVERABLE, Piece, Search
 from forwarder.core.retry import RetryPolicy, RetryState
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from forwarder.buffer.stage import Buffer
     from forwarder.core.context import PluginContext
 
-_UNRECOVERABLE: Final = (UnrecoverableError, TypeError, AttributeError, UnicodeError)
-"""Errors of the data or of the plugin's code: the same chunk would fail again."""
 _NEVER: Final = float("inf")
 _ANY_TIME: Final = 1e18
 _LOCK_SECONDS: Final = 5.0
@@ -62,6 +61,7 @@ class BufferedOutput(OutputNode):
         self._blocks = Blocks(plugin, context, self.limits)
         self.buffer: Buffer = MemoryBuffer(self.limits) if buffer is None else buffer
         self._pack = pack
+        self._entries = not overrides(plugin, "format_batch")
         self._keeps = self.buffer.persistent
         self.policy = RetryPolicy.of(section, secondary=secondary is not None)
         self._immediate = section.flush_mode == "immediate"
@@ -260,8 +260,9 @@ class BufferedOutput(OutputNode):
             self._failed(chunk, error, by_secondary=by_secondary)
         except Exception as error:
             explained, broken = self._explained(output, fails=True), backup.rot(error)
-            if broken is None and isinstance(error, _UNRECOVERABLE):
-                self._hopeless(chunk, error, explained, by_secondary=by_secondary)
+            if broken is None and isinstance(error, UNRECOVERABLE):
+                if by_secondary or not self._searched(chunk, error, explained):
+                    self._hopeless(chunk, error, explained, by_secondary=by_secondary)
             else:
                 self.context.counters.add(explained)  # all of the chunk is tried again
                 if broken is not None:
@@ -438,6 +439,85 @@ class BufferedOutput(OutputNode):
             retry_times=retry.steps, next_retry_time=at, chunk_id=chunk.id.hex(), error=error,
         )  # fmt: skip
         self.context.log.debug("the error", exc_info=error)
+
+    def _searched(self, chunk: BufferChunk, error: Exception, explained: int) -> bool:
+        """Delivers the good events of a rejected chunk, and puts the bad ones aside. False: nothing was done,
+        because it cannot be taken apart."""
+        if delays(self.plugin) or getattr(error, "whole", False):
+            return False
+        whole = Piece.of(chunk, entries=self._entries)
+        if whole is None or (whole.count == 1 and not self._error_label(whole)):
+            return False
+        counters = self.context.counters
+        counters.fail()
+        search = Search(self.plugin.write, lambda: self._explained(self.plugin))
+        search.run(whole, error)
+        search.repeated += explained
+        secondary = 0
+        rejected = 0
+        for piece, why in search.bad:
+            self.context.log.error(
+                "events are rejected",
+                chunk_id=chunk.id.hex(),
+                events=piece.count,
+                first=piece.start,
+                error=why,
+            )
+            if self._to_secondary(piece):
+                secondary += piece.count
+            elif self._error_label(piece) and piece.batch is not None:
+                self.context.emit_error(piece.batch, "unrecoverable", str(why))
+                search.settled += self._explained(self.plugin)
+            elif (
+                isinstance(kept := backup.kept(piece, self.context, copy=self._backs_up), OSError)
+                and self._keeps
+            ):
+                search.rest.append(piece.read())
+                search.rest_count += piece.count
+                search.error = search.error or kept
+            else:
+                rejected += piece.count
+        with self._work:
+            if chunk.id not in self.buffer.flying:
+                return True
+            if search.error is not None:
+                self.buffer.shrink(chunk, b"".join(search.rest), search.rest_count)
+            else:
+                self._retries.pop(chunk.id, None)
+                self.buffer.remove(chunk)
+            counters.add(search.repeated)
+            if secondary:
+                counters.flush(secondary, by_secondary=True)
+            if search.delivered and search.error is None:
+                counters.flush(search.delivered, by_secondary=False)
+                self._last_failed = self._health = None
+                self._outcome.delivered()
+            else:
+                counters.settle(search.delivered, by_secondary=False)
+            counters.reject(rejected, "unrecoverable")
+            self._room.notify_all()
+            self._work.notify_all()
+        if search.error is not None:
+            self._failed(chunk, search.error, by_secondary=False)
+        return True
+
+    def _error_label(self, piece: Piece) -> bool:
+        return piece.batch is not None and self.context.has_error_label
+
+    def _to_secondary(self, piece: Piece) -> bool:
+        """Has the secondary, where there is a different one, take rejected events."""
+        secondary = self.secondary
+        if secondary is None or type(secondary) is type(self.plugin) or delays(secondary):
+            return False
+        cast("PluginContext", secondary.context).counters.frame.explained = 0
+        try:
+            secondary.write(piece)
+        except Exception as error:
+            self._explained(secondary, fails=True)
+            self.context.log.error("the secondary failed too", error=error)
+            return False
+        self._explained(secondary)
+        return True
 
     def _hopeless(self, chunk: BufferChunk, error: Exception, explained: int, *, by_secondary: bool) -> None:
         """An error that a retry cannot help: to the secondary where there is a different one."""

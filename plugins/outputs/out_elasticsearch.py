@@ -127,7 +127,7 @@ class ElasticsearchOutput(
                 try:
                     nodes = self._nodes(addresses or self._addresses)
                 except ConfigError as error:
-                    raise UnrecoverableError(error.message) from None
+                    raise UnrecoverableError(error.message, whole=True) from None
                 headers = {name: str(value) for name, value in self.custom_headers.items()}
                 if self.api_key is not None:
                     headers["authorization"] = f"ApiKey {base64.b64encode(self.api_key.encode()).decode()}"

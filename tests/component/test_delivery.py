@@ -586,3 +586,47 @@ def test_chunks_that_always_fail_do_not_hold_up_the_others() -> None:
         driver.wait_for_events(20)
         output.fail_with = lambda _: None
         driver.wait_for_events(23)
+
+
+def reject(output: Capture, marker: bytes) -> None:
+    output.fail_with = lambda chunk: UnrecoverableError("odd") if marker in chunk.read() else None  # type: ignore
+
+
+@pytest.mark.parametrize("to", ["error label", "secondary", "backup"])
+def test_only_the_bad_events_of_a_rejected_chunk_are_put_aside(to: str) -> None:
+    config = buffered(FAST.replace("immediate", "lazy"), "tag", SECONDARY if to == "secondary" else "")
+    if to == "error label":
+        config += "\n<label @ERROR>\n<match **>\n@type test\n@id second\n</match>\n</label>"
+    with run(config, plugins={("output", "other"): Other}) as driver:
+        reject(capture(driver), b"bad")
+        driver.emit("a", *({"i": "bad" if i in (3, 77) else str(i)} for i in range(100)))
+        driver.flush()
+        driver.wait_for(lambda: driver["out_test"].buffer.events == 0)  # type: ignore[union-attr]
+        good = [record["i"] for record in driver.records("out_test")]
+        assert good == [str(i) for i in range(100) if i not in (3, 77)]
+        books = driver["out_test"]
+        if to == "backup":
+            assert (books.delivered, books.rejected) == (98, {"unrecoverable": 2})
+        else:
+            assert [record["i"] for record in driver.records("second")] == ["bad", "bad"]
+            assert (books.by_secondary, books.to_error) == ((2, 0) if to == "secondary" else (0, 2))
+        assert driver.metrics().totals().in_flight == 0
+
+
+def test_a_destination_that_goes_down_within_a_rejected_chunk_gets_the_rest_later() -> None:
+    with run(buffered(FAST.replace("immediate", "lazy"), "tag")) as driver:
+        output = capture(driver)
+
+        def fail(chunk: Chunk | EventBatch) -> BaseException | None:
+            if output.attempts == 3:
+                return OSError("down")
+            return UnrecoverableError("odd") if b"bad" in chunk.read() else None  # type: ignore[union-attr]
+
+        output.fail_with = fail
+        driver.emit("a", *({"i": "bad" if i == 60 else str(i)} for i in range(100)))
+        driver.flush()
+        driver.wait_for(lambda: driver["out_test"].buffer.events == 0)  # type: ignore[union-attr]
+        good = [record["i"] for record in driver.records("out_test")]
+        assert good == [str(i) for i in range(100) if i != 60]
+        assert driver["out_test"].rejected == {"unrecoverable": 1}
+        assert driver["out_test"].retries == 1
