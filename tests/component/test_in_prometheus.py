@@ -17,7 +17,17 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from forwarder.api import BufferOverflow, Chunk, EventBatch, EventStream, Filter, Input, Output, PartialWrite
+from forwarder.api import (
+    BufferOverflow,
+    Chunk,
+    EventBatch,
+    EventStream,
+    Filter,
+    Input,
+    Output,
+    PartialWrite,
+    UnrecoverableError,
+)
 from forwarder.api.metrics import FLUSH_BUCKETS, Family, Sample
 from forwarder.api.testing import Capture, Driver, run
 from forwarder.config import InvalidConfiguration
@@ -213,8 +223,10 @@ class Flaky(Output):
             self.context.drop(1, "mapping")
         if self.calls % 5 == 0:
             self.context.emit_error(EventBatch([("t", rest)]), "bad", "half of it")
+        if self.calls % 14 == 0:
+            raise UnicodeError("for good")  # halved: its events go to @ERROR
         if self.calls % 7 == 0:
-            raise UnicodeError("for good")
+            raise UnrecoverableError("for good", whole=True)
         if self.calls % 3 == 0 and self.calls % 5 and self.calls % 2:
             raise PartialWrite("half of it", bytes(rest), len(rest))
         if self.calls % 4 == 0:
