@@ -32,7 +32,7 @@ Selector = tuple[str, frozenset[str]]
 
 class Refuses(Output):
     def write(self, chunk: Chunk) -> None:
-        raise UnrecoverableError("never")
+        raise UnrecoverableError("never", whole=True)
 
 
 @pytest.fixture(scope="module")
