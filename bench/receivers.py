@@ -175,7 +175,7 @@ def forwarder() -> Receiver:
             FILTER=_FILTER.format(parse=parse) if parse else "",
             MATCH=match,
         )
-        return Launch([str(program), "run", "-c", str(conf)], None, ports, "out*")
+        return Launch([str(program), "run", "--no-supervisor", "-c", str(conf)], None, ports, "out*")
 
     return Receiver("forwarder", version("forwarder"), prepare)
 

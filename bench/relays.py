@@ -205,7 +205,7 @@ def _send(
 def _own(folder: Path, port: int, match: str) -> Launch:
     conf = fill("forwarder-relay.conf", folder, "forwarder.conf", PORT=str(port), MATCH=match)
     program = Path(sys.executable).parent / "forwarder"
-    return Launch([str(program), "run", "-c", str(conf)], None, (port,), "")
+    return Launch([str(program), "run", "--no-supervisor", "-c", str(conf)], None, (port,), "")
 
 
 def _relaying(folder: Path, port: int, sink: int, ack: bool) -> Launch:

@@ -37,6 +37,7 @@ MEANT: Final = (
     ("*", "*utc", "not set means no, which is Fluentd's default"),
     ("*", "buffer > flush_thread_burst_interval", "not set: no pause while chunks are queued"),
     ("system", "config_include_dir", "not set: FLUENT_CONF_INCLUDE_DIR or /etc/fluent/conf.d, as in Fluentd"),
+    ("system", "log > rotate_age", "a period's name, or a number as text"),
     ("metrics local", "default_labels", "nothing shows them"),
     ("output forward", "<transport>", "declared by a helper of Fluentd; its forward output does not use it"),
     ("parser *", "expression", "Fluentd's own expression, which is built in there too"),

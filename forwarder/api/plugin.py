@@ -116,6 +116,10 @@ class Plugin:
     """Base of all; `kind` is set by the bases below."""
 
     kind: ClassVar[str] = "plugin"
+    multi_workers_ready: ClassVar[bool] = True
+    """Whether several processes may run it with the same configuration: it has no file of its own. Inputs and
+    outputs must say so; one that does not is refused where there are several workers, except in a `<worker>`
+    section."""
     context: Context
     given: frozenset[str] = frozenset()
     """Names of the parameters and sections that the configuration sets (rather than a default)."""
@@ -154,6 +158,7 @@ class Input(Plugin):
     """Takes events from outside: runs its own threads between `start` and `stop`."""
 
     kind = "input"
+    multi_workers_ready = False
 
     def emit(self, tag: str, stream: EventStream) -> None:
         """Emits one tag's events.
@@ -267,6 +272,7 @@ class Output(Plugin):
     """
 
     kind = "output"
+    multi_workers_ready = False
 
     buffer_defaults: ClassVar[Mapping[str, Any]] = {}
     """This output's own defaults for `<buffer>` (`chunk_keys`, `timekey`, `flush_mode`, ...)."""

@@ -24,6 +24,8 @@ _PAGE_BYTES: Final = 4096
 _KINDS: Final = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM, "unix": socket.SOCK_STREAM}
 _SO_RCVBUFFORCE: Final = 33
 """asm-generic/socket.h; beyond `net.core.rmem_max` where this process may."""
+_SO_DETACH_FILTER: Final = 27
+"""asm-generic/socket.h."""
 
 
 class Binding(NamedTuple):
@@ -90,10 +92,14 @@ class Keeper(Protocol):
     """What keeps sockets over the life of an engine."""
 
     def take(self, key: str) -> Bound | None:
-        """Descriptors of the socket that is kept as `key`; None: none is, and the caller shall `keep` one."""
+        """Descriptors of the socket that is kept as `key`; None: none is, and the caller shall `keep` one, or
+        `give_up`."""
 
     def keep(self, key: str, bound: Bound) -> None:
         """Keeps a socket, with descriptors of its own."""
+
+    def give_up(self, key: str) -> None:
+        """It could not be bound."""
 
 
 class OwnKeeper:
@@ -111,6 +117,9 @@ class OwnKeeper:
         """As `Keeper`."""
         self._kept[key] = bound.copy()
 
+    def give_up(self, key: str) -> None:
+        """As `Keeper`."""
+
     def retain(self, keys: set[str]) -> None:
         """Closes all others."""
         for key in [key for key in self._kept if key not in keys]:
@@ -126,6 +135,11 @@ class Sockets:
         self._lock = Lock()
         self.keys: set[str] = set()
         """Of all sockets that were asked for."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether something outside of the engine keeps the sockets."""
+        return self._own is None
 
     def bind(self, binding: Binding) -> Bound:
         """The socket, as it was kept, or bound now.
@@ -147,7 +161,11 @@ class Sockets:
                 key = f"{binding.key}#{number}"
             bound = self._keeper.take(key)
             if bound is None:
-                bound = bind(binding)
+                try:
+                    bound = bind(binding)
+                except OSError:
+                    self._keeper.give_up(key)
+                    raise
                 self._keeper.keep(key, bound)
             else:
                 adjust(bound.socket, binding)
@@ -201,6 +219,9 @@ def adjust(bound: socket.socket, binding: Binding) -> None:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, asked)
     if binding.kind != "udp":
         bound.listen(binding.backlog)
+        return
+    with suppress(OSError):  # a receiver that died during its stop has left its filter, which lets nothing in
+        bound.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 def discard(key: str, bound: Bound) -> None:

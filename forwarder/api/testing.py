@@ -53,6 +53,8 @@ class Event(NamedTuple):
 class Capture(Output):
     """`@type test`: keeps events and chunks; `fail_with` makes it fail."""
 
+    multi_workers_ready = True
+
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.chunks: list[Chunk] = []

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from forwarder.runtime.worker import Options
-from forwarder.runtime.worker import run as serve
+from forwarder.runtime.options import Options
 
 HELP = "run a configuration"
 _LEVELS = ("trace", "debug", "info", "warn", "error")
@@ -36,11 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stop-timeout", type=float, default=None, metavar="SECONDS", help="longest stop (default 10)")
     add("--control-socket", metavar="PATH",
         help="control socket (default: PID.sock in a folder of the user's; none: no socket)")  # fmt: skip
-    add("--workers", type=int, choices=(1,), help="accepted with 1: there is one process")
-    for name in ("--use-v1-config", "--enable-input-metrics", "--disable-input-metrics",
-                 "--disable-shared-socket"):  # fmt: skip
+    add("--chroot", metavar="DIR", help="change the root folder")
+    add("--workers", type=_positive, metavar="N", help="worker processes, instead of <system> workers")
+    add("-d", "--daemon", metavar="PIDFILE", help="run in the background, with the process's number there")
+    add("--log-rotate-age", metavar="AGE", help="daily, weekly, monthly, or how many log files there may be")
+    add("--log-rotate-size", type=_positive, metavar="BYTES", help="log file size that starts a new file")
+    add("--disable-shared-socket", action="store_true", help="workers bind sockets of their own")
+    for name in ("--use-v1-config", "--enable-input-metrics", "--disable-input-metrics"):
         add(name, action="store_true", help="accepted, no effect")
-    add("--no-supervisor", action="store_true", help="accepted: there is one process anyway")
+    add("--no-supervisor", action="store_true", help="one process, as in a container")
     add("--under-supervisor", action="store_true", help=argparse.SUPPRESS)
     add("--suppress-config-dump", action="store_true", help="accepted: the configuration is never logged")
 
@@ -66,15 +69,35 @@ def run(args: argparse.Namespace) -> int:
         umask=args.umask,
         user=args.user,
         group=args.group,
+        chroot=args.chroot,
+        workers=args.workers,
+        pid_file=args.daemon,
+        log_rotate_age=args.log_rotate_age,
+        log_rotate_size=args.log_rotate_size,
+        shares_sockets=not args.disable_shared_socket,
+        supervised=not (args.no_supervisor or args.under_supervisor),
         control_socket=args.control_socket,
     )
     if args.stop_timeout is not None:
         options = options._replace(stop_seconds=args.stop_timeout)
-    return serve(options)
+    if options.supervised and not options.dry_run:
+        from forwarder.runtime import supervisor  # noqa: PLC0415 - which does without the engine
+
+        return supervisor.run(options)
+    from forwarder.runtime import worker  # noqa: PLC0415
+
+    return worker.run(options)
 
 
 def _octal(text: str) -> int:
     return int(text, 8)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def _yes(text: str) -> bool:

@@ -61,7 +61,7 @@ def parse_text(
     return root
 
 
-def add_include_dir(root: Element, diagnostics: Diagnostics | None = None) -> None:
+def add_include_dir(root: Element, diagnostics: Diagnostics | None = None, *, worker_id: int = 0) -> None:
     """Adds what the files in `<system> config_include_dir` say, those in its folders too.
 
     Raises:
@@ -76,7 +76,7 @@ def add_include_dir(root: Element, diagnostics: Diagnostics | None = None) -> No
     known = {os.path.realpath(element.file) for element in root.walk()}
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "**", "*"), recursive=True)):
         if path.endswith(_SUFFIXES) and os.path.isfile(path) and os.path.realpath(path) not in known:
-            added = load(path, diagnostics)
+            added = load(path, diagnostics, worker_id=worker_id)
             root.params.update(added.params)
             root.elements.extend(added.elements)
 

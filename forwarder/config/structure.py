@@ -50,6 +50,8 @@ class Structure(NamedTuple):
     routes: tuple[PluginSpec, ...]
     """Filters and matches outside of labels, in order."""
     labels: dict[str, LabelSpec]
+    narrow: frozenset[int] = frozenset()
+    """`id` of the elements that a `<worker>` section gives to some workers only."""
 
     def plugins(self) -> Iterator[PluginSpec]:
         """All of them, sources first."""
@@ -59,14 +61,23 @@ class Structure(NamedTuple):
             yield from label.routes
 
 
-def read_structure(root: Element, diagnostics: Diagnostics) -> Structure:
-    """Sorts the top level. Problems go to `diagnostics`; what is sound is in the result anyway."""
+def read_structure(
+    root: Element, diagnostics: Diagnostics, *, worker_id: int | None = None, workers: int | None = None
+) -> Structure:
+    """Sorts the top level. Problems go to `diagnostics`; what is sound is in the result anyway.
+
+    Args:
+        worker_id: leaves out what is for other workers; None: for all of them. workers: how many there are,
+        instead of what the configuration says.
+    """
     system = read_system(root, diagnostics)
+    if workers is not None:
+        system.workers = workers
     for found in root.params.values():
         diagnostics.warning(
             f"parameter {found.name!r} at top level is not used", found.position, param=found.name
         )
-    top = _flatten(root, diagnostics)
+    top, narrow = _flatten(root, diagnostics, system.workers, worker_id)
     sources: list[PluginSpec] = []
     routes: list[PluginSpec] = []
     labels: dict[str, LabelSpec] = {}
@@ -83,34 +94,60 @@ def read_structure(root: Element, diagnostics: Diagnostics) -> Structure:
                 f"section <{element.name}> at top level is not used", element.position,
                 hint=f"did you mean <{meant}>?" if meant else f"expected one of: {', '.join(_TOP)}",
             )  # fmt: skip
-    structure = Structure(root, system, tuple(sources), tuple(routes), labels)
+    structure = Structure(root, system, tuple(sources), tuple(routes), labels, narrow)
     _check_ids(root, diagnostics)
     _check_labels(structure, diagnostics)
     return structure
 
 
-def _flatten(root: Element, diagnostics: Diagnostics) -> list[Element]:
-    """The top level with the content of `<worker>` sections behind it, as Fluentd has it."""
+def _flatten(
+    root: Element, diagnostics: Diagnostics, workers: int, worker_id: int | None
+) -> tuple[list[Element], frozenset[int]]:
+    """The top level with the content of `<worker>` sections behind it, as Fluentd has it; and which elements
+    came from such sections."""
     top = [element for element in root.elements if element.name != "worker"]
+    narrow: set[int] = set()
+    used: set[int] = set()
     for worker in root.children("worker"):
-        first, _, last = worker.argument.partition("-")
-        if not worker.argument:
-            diagnostics.error("<worker> needs an argument: the worker's number", worker.position)
-            continue
-        if not first.isdecimal() or (last and not last.isdecimal()) or int(last or first) > 0:
+        numbers = _worker_ids(worker, workers, diagnostics)
+        for number in sorted(used.intersection(numbers)) if "-" in worker.argument else ():
             diagnostics.error(
-                f"<worker {worker.argument}>: there is only worker 0", worker.position,
-                hint="several workers are not implemented yet",
-            )  # fmt: skip
-            continue
+                f"<worker {worker.argument}>: worker {number} has a section already", worker.position
+            )
+        if "-" in worker.argument:
+            used.update(numbers)
         for element in worker.elements:
-            if element.name in ("source", "filter", "match", "label"):
-                top.append(element)
-            else:
+            if element.name not in ("source", "filter", "match", "label"):
                 diagnostics.error(
                     f"<worker> section cannot have a <{element.name}> section", element.position
                 )
-    return top
+            elif numbers and (worker_id is None or worker_id in numbers):
+                top.append(element)
+                narrow.update(id(each) for each in element.walk())
+    return top, frozenset(narrow)
+
+
+def _worker_ids(worker: Element, workers: int, diagnostics: Diagnostics) -> range:
+    """The workers that a `<worker N>` or `<worker N-M>` is for; empty where that is an error."""
+    argument = worker.argument
+    first, dash, last = argument.partition("-")
+    if not argument:
+        diagnostics.error("<worker> needs an argument: the worker's number", worker.position)
+        return range(0)
+    if not first.isdecimal() or (dash and not last.isdecimal()):
+        diagnostics.error(
+            f"<worker {argument}>: expected a number such as 0, or two such as 0-1", worker.position
+        )
+        return range(0)
+    low, high = int(first), int(last or first)
+    if low > high:
+        diagnostics.error(f"<worker {argument}>: the smaller number stands first", worker.position)
+        return range(0)
+    if high >= workers:
+        known = "there is only worker 0" if workers == 1 else f"workers are 0 to {workers - 1}"
+        diagnostics.error(f"<worker {argument}>: {known}", worker.position, hint="set workers in <system>")
+        return range(0)
+    return range(low, high + 1)
 
 
 def _plugin(element: Element, diagnostics: Diagnostics) -> list[PluginSpec]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import (
     Section,
@@ -18,9 +20,8 @@ from forwarder.api.parameters import (
 from forwarder.config.diagnostics import Diagnostics
 from forwarder.config.element import Element
 
+_ENDPOINT = re.compile(r"\[?([0-9a-zA-Z:\-.]+)\]?:([0-9]+)")
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
-_WORKERS = "several workers are not implemented yet; one process does the work"
-_RPC = "the RPC endpoint is not implemented; use signals"
 _SIZES = "sizes of events are not counted yet"
 _COUNTER = "the counter server is not implemented"
 _SOURCE_ONLY = "source-only mode is not implemented"
@@ -33,12 +34,20 @@ class SystemLog(Section):
     format = enum("Layout of a line.", ("text", "json"), "text")
     time_format = string("strftime format of the time in a line.", "%Y-%m-%d %H:%M:%S %z")
     rotate_age = string(
-        "daily, weekly, monthly, or how many files are kept.", None, unsupported="let logrotate do it"
+        "daily, weekly or monthly: when a new file is begun; or how many files there may be.", None
     )
-    rotate_size = size("File size that starts a new file.", None, unsupported="let logrotate do it")
+    rotate_size = size("File size that starts a new file.", None)
     forced_stacktrace_level = enum(
         "Level at which stack traces are logged; none: debug.", ("none", *LOG_LEVELS), "none"
     )
+
+    def configure(self) -> None:
+        age = self.rotate_age
+        if age is not None and not age.isdecimal() and age not in ("daily", "weekly", "monthly"):
+            raise ConfigError(
+                f"rotate_age: expected daily, weekly, monthly or a number of files, but got {age!r}",
+                param="rotate_age",
+            )
 
 
 class CounterServer(Section):
@@ -88,10 +97,8 @@ class SourceOnlyBuffer(Section):
 class SystemConfig(Section):
     """Fluentd's `<system>` parameters. Said to do nothing: right as it is, because we have no such thing."""
 
-    workers = integer("Worker processes.", 1, unsupported=_WORKERS)
-    restart_worker_interval = duration(
-        "Pause before a worker is started again. Does nothing with one process.", 0.0
-    )
+    workers = integer("Worker processes.", 1)
+    restart_worker_interval = duration("Least pause before a worker that died is started again.", 0.0)
     root_dir = string("Folder for what plugins keep.", None)
     log_level = enum("Lowest level that is logged.", LOG_LEVELS, "info")
     suppress_repeated_stacktrace = boolean(
@@ -110,13 +117,13 @@ class SystemConfig(Section):
     )
     without_source = boolean("Start without the sources.", None)
     with_source_only = boolean("Start the sources only.", None, unsupported=_SOURCE_ONLY)
-    rpc_endpoint = string("Address of the RPC server.", None, unsupported=_RPC)
-    enable_get_dump = boolean("RPC: dump of the configuration.", None, unsupported=_RPC)
+    rpc_endpoint = string("Address and port of the RPC server: 127.0.0.1:24444.", None)
+    enable_get_dump = boolean("RPC: `/api/config.getDump` gives the configuration, secrets masked.", None)
     process_name = string("Name of the process (`ps -o comm`): its first 15 bytes.", None)
     strict_config_value = boolean("Doubtful numbers are errors.", None)
     enable_msgpack_time_support = boolean("Time objects in MessagePack. Does nothing.", None)
     disable_shared_socket = boolean(
-        "Do not share sockets between workers. Does nothing with one process.", None
+        "Do not share sockets between workers: each binds its own, and a reload closes them.", None
     )
     enable_input_metrics = boolean("Count events of inputs. They always are: false has no effect.", True)
     enable_size_metrics = boolean("Count bytes of events.", None, unsupported=_SIZES)
@@ -136,12 +143,23 @@ class SystemConfig(Section):
     source_only_buffer = section(SourceOnlyBuffer, "Buffer of source-only mode.")
 
     def configure(self) -> None:
+        if self.rpc_endpoint is not None and not _ENDPOINT.fullmatch(self.rpc_endpoint):
+            raise ConfigError(
+                f"rpc_endpoint: expected ADDRESS:PORT, but got {self.rpc_endpoint!r}", param="rpc_endpoint"
+            )
+        if self.workers < 1:
+            raise ConfigError(f"{self.workers} is no number of workers: expected 1 or more", param="workers")
         for name in ("file_permission", "dir_permission", "umask"):
             text: str | None = getattr(self, name)
             if text is not None and (not text or any(digit not in "01234567" for digit in text)):
                 raise ConfigError(
                     f"{name}: expected an octal mode such as 0644, but got {text!r}", param=name
                 )
+
+    def rpc_address(self) -> tuple[str, int] | None:
+        """`rpc_endpoint` as address and port."""
+        found = None if self.rpc_endpoint is None else _ENDPOINT.fullmatch(self.rpc_endpoint)
+        return None if found is None else (found[1], int(found[2]))
 
     def mode(self, name: str) -> int | None:
         """`file_permission`, `dir_permission` or `umask` as a number."""

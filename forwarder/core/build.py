@@ -143,6 +143,15 @@ class _Builder:
         except ConfigError:
             self.look_inside(element)
             raise
+        if (
+            self.structure.system.workers > 1
+            and id(element) not in self.structure.narrow
+            and not cls.multi_workers_ready
+        ):
+            raise ConfigError(
+                f"Plugin '{type_name}' does not support multi workers configuration; put it into a <worker> "
+                "section", param="@type",
+            )  # fmt: skip
         plugin = cls()
         plugin_id = element.get("@id") or self.invent_id(kind, type_name)
         level = element.get("@log_level")

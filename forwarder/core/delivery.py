@@ -614,12 +614,25 @@ class BufferedOutput(OutputNode):
 
     # ------------------------------------------------------------ the end
 
-    def drain(self) -> None:
+    @property
+    def persistent(self) -> bool:
+        """Whether the buffer outlives the process."""
+        return self._keeps
+
+    def hold(self, deadline: float) -> None:
+        """Starts no further attempt and waits for those under way, until `deadline`: a stop after it is
+        quick. The buffer takes what comes meanwhile."""
+        with self._work:
+            self._leaves = True
+            while self.buffer.flying and not self._closed and self._now() < deadline:
+                self._work.wait(max(0.001, deadline - self._now()))
+
+    def drain(self, *, leave: bool = False) -> None:
         """Lets blocked inputs go and flushes: every chunk gets one attempt more, at once. What a persistent
-        buffer holds stays there without `flush_at_shutdown`."""
+        buffer holds stays there without `flush_at_shutdown`, and with `leave`."""
         with self._work:
             self._draining = True
-            if self._flush_at_shutdown:
+            if self._flush_at_shutdown and not leave:
                 self.buffer.queue_all()
             else:
                 self._leaves = self._keeps

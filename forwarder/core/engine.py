@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOT: Final = "@ROOT"
 FLUENT_LOG: Final = "@FLUENT_LOG"
 STOP_SECONDS: Final = 10.0
-"""How long a stop may take before what is left is given up."""
+"""How long a stop may take before what is left is given up, unless the caller says."""
 _START_ORDER: Final = ("parser", "formatter", "output", "filter", "input")
 
 
@@ -47,7 +47,7 @@ class Engine:
         self.process: Mapping[str, object] = {}
         """`Context.process`."""
         self.keeping_sockets = False
-        """Set before a stop after which another engine takes the sockets over."""
+        """`Context.keeping_sockets`."""
         self._sockets = sockets
         self._routes = routes
         self._log = log
@@ -77,14 +77,31 @@ class Engine:
                         placed.node.start()
                 except BaseException as error:
                     placed.context.log.error("cannot start", error=error)
-                    self.stop(1.0)
+                    # what others keep or share must stay as it is: another engine may run on it
+                    shared = self._sockets is not None and self._sockets.shared
+                    self.stop(1.0, leave=_nothing if shared else None)
                     raise
         self._state = "running"
 
-    def stop(self, seconds: float = STOP_SECONDS) -> None:
+    @property
+    def overlaps(self) -> bool:
+        """Whether another engine may run at the same time: nothing here has files of its own."""
+        return all(
+            not (isinstance(node, BufferedOutput) and node.persistent)
+            and (plugin.kind not in ("input", "output") or plugin.multi_workers_ready)
+            for plugin, _, node in self.plugins
+        )
+
+    def stop(self, seconds: float = STOP_SECONDS, *, leave: Callable[[], None] | None = None) -> None:
         """Stops inputs, then flushes, then closes; events that are left after `seconds` are counted as lost
-        under `shutdown` and named in the log. Does nothing a second time."""
+        under `shutdown` and named in the log. Does nothing a second time.
+
+        Args:
+            leave: another engine goes on. It finds in the sockets what waits there, and in persistent buffers
+            what they hold. Called as soon as it may start; what memory buffers hold is flushed after that.
+        """
         self._state = "stopping"
+        self.keeping_sockets = leave is not None
         if self._sockets is not None and not self.keeping_sockets:
             self._sockets.close()
         deadline = time.monotonic() + seconds
@@ -93,12 +110,22 @@ class Engine:
             self._tap.stop()
             self._tap = None
         started, self._started = self._started, []
+        nodes = [placed.node for placed in started if isinstance(placed.node, BufferedOutput)]
+        staying = [node for node in nodes if leave is not None and node.persistent]
+        for node in staying:
+            node.hold(deadline - seconds / 2)  # inputs run on meanwhile
         # An input may sit in `emit` behind a full buffer: it gets half of the time to come out by itself.
         self._stop_all(
             [placed for placed in started if placed.plugin.kind == "input"], deadline - seconds / 2
         )
         self._stop_all([placed for placed in started if placed.plugin.kind != "input"], deadline)
-        nodes = [placed.node for placed in started if isinstance(placed.node, BufferedOutput)]
+        for node in staying:
+            node.drain(leave=True)
+        for node in staying:
+            node.join(deadline)
+        if leave is not None:
+            leave()
+        nodes = [node for node in nodes if node not in staying]
         for node in nodes:
             node.drain()
         for node in nodes:
@@ -214,6 +241,10 @@ class Engine:
 
         self._tap = EventTap(emit)
         self._log.tap(self._tap)
+
+
+def _nothing() -> None:
+    """Nobody waits."""
 
 
 def _info(context: PluginContext, kind: str) -> PluginInfo:

@@ -1,113 +1,146 @@
-"""The worker process: a configuration from its file to its orderly end.
+"""A configuration from its file to an engine that is ready to start, and the process that runs it alone.
 
-SIGTERM and SIGINT stop gracefully, a second one at once; SIGUSR1 flushes all buffers.
+Alone (`--no-supervisor`, in a container): SIGTERM and SIGINT stop gracefully, a second one at once; SIGHUP
+and SIGUSR2 reload; SIGUSR1 flushes all buffers and reopens the log. `forwarder.runtime.supervised` is the
+worker below a supervisor.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from threading import Thread
+from typing import TYPE_CHECKING, Final
 
 from forwarder._native import keep_memory
 from forwarder.api.errors import ConfigError
 from forwarder.config.diagnostics import Diagnostics
 from forwarder.config.reader import add_include_dir, load, parse_text
-from forwarder.config.structure import read_structure
+from forwarder.config.structure import Structure, read_structure
 from forwarder.core.build import build
-from forwarder.core.engine import STOP_SECONDS, Engine
+from forwarder.core.engine import Engine
 from forwarder.core.registry import Registry
 from forwarder.runtime.control import Control
-from forwarder.telemetry.log import LEVELS, REPEAT_SECONDS, Log
+from forwarder.runtime.notify import Notifier
+from forwarder.runtime.options import Options
+from forwarder.runtime.own_log import LogSettings, OwnLog
+from forwarder.runtime.process import give_up_privileges, in_background, set_name
+from forwarder.runtime.signals import Signals
+from forwarder.telemetry.log import LEVELS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forwarder.api.sockets import Keeper, OwnKeeper
     from forwarder.config.element import Element
-    from forwarder.config.system import SystemConfig
+    from forwarder.runtime.rpc import Rpc
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
-class Options(NamedTuple):
-    """What the command line says."""
+class Loaded:
+    """A configuration that was read and checked.
 
-    config: str = "/etc/fluent/fluent.conf"
-    inline: str | None = None
-    """Configuration text added behind the file's."""
-    plugin_dirs: tuple[str, ...] = ()
-    log_path: str | None = None
-    log_level: str | None = None
-    log_json: bool | None = None
-    dry_run: bool = False
-    without_source: bool = False
-    strict: bool = False
-    """Doubtful numbers are errors."""
-    yaml: bool = False
-    """The configuration is YAML whatever its file is called."""
-    repeat_seconds: float | None = None
-    """How often what may happen for every event is summarised in the log."""
-    traces_once: bool | None = None
-    umask: int | None = None
-    user: str | None = None
-    group: str | None = None
-    stop_seconds: float = STOP_SECONDS
-    control_socket: str | None = None
-    """Its path; "none": none; None: `forwarder.runtime.control_path`."""
-
-
-def run(options: Options) -> int:
-    """Runs until a signal ends it.
-
-    Returns:
-        The exit status: 0 after a graceful stop, 1 for a configuration that cannot run.
+    Raises:
+        ConfigError: it cannot run; the text says all that is wrong, with places.
     """
-    diagnostics = Diagnostics(strict=options.strict)
-    try:
-        root = _read(options, diagnostics)
-        add_include_dir(root, diagnostics)
-        structure = read_structure(root, diagnostics)
-        log = _log(options, structure.system)
+
+    def __init__(self, options: Options, worker_id: int = 0, keeper: Keeper | None = None) -> None:
+        diagnostics = Diagnostics(strict=options.strict)
+        self.options = options
+        self.worker_id = worker_id
+        try:
+            self.root = _read(options, diagnostics, worker_id)
+            add_include_dir(self.root, diagnostics, worker_id=worker_id)
+            self.structure = self._structure(diagnostics)
+            self.log_settings = LogSettings.of(options, self.structure.system)
+            self.own_log = self._open_log()
+            self.engine = self.build(keeper, diagnostics)
+        except ConfigError as error:
+            diagnostics.exception(error)
+            raise ConfigError(diagnostics.render(("error",))) from error
+        self.log = self.own_log.log
+        for item in diagnostics.warnings:
+            where = {} if item.position is None else {"at": str(item.position)}
+            self.log.main.line(LEVELS["warn"], item.message, where)
+
+    def _open_log(self) -> OwnLog:
+        try:
+            return OwnLog(self.log_settings)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot open log file {self.log_settings.path}: {error.strerror or error}"
+            ) from error
+
+    def _structure(self, diagnostics: Diagnostics) -> Structure:
+        worker_id = None if self.options.dry_run else self.worker_id
+        return read_structure(self.root, diagnostics, worker_id=worker_id, workers=self.options.workers)
+
+    def build(self, keeper: Keeper | None, diagnostics: Diagnostics | None = None) -> Engine:
+        """A new engine of this configuration; `keeper`: what keeps its sockets. Raises ConfigError."""
         registry = Registry()
-        for folder in options.plugin_dirs:
+        for folder in self.options.plugin_dirs:
             registry.add_directory(folder)
+        sockets = None
+        system = self.structure.system
+        shares = self.options.shares_sockets and not system.disable_shared_socket
+        if keeper is not None and shares:
+            from forwarder.api.sockets import Sockets  # noqa: PLC0415 - `--dry-run` does without
+
+            sockets = Sockets(keeper)
         engine = build(
-            root, diagnostics=diagnostics, structure=structure, registry=registry, log=log,
-            check_only=options.dry_run, without_sources=options.without_source,
+            self.root, diagnostics=diagnostics, structure=self.structure, registry=registry,
+            log=self.own_log.log, check_only=self.options.dry_run, worker_id=self.worker_id,
+            without_sources=self.options.without_source, sockets=sockets,
         )  # fmt: skip
         engine.process = {
-            "config_path": options.config,
-            "pid_file": None,
-            "plugin_dirs": list(options.plugin_dirs),
-            "log_path": options.log_path or structure.system.log.path,
-            "root_dir": structure.system.root_dir,
+            "config_path": self.options.config,
+            "pid_file": self.options.pid_file,
+            "plugin_dirs": list(self.options.plugin_dirs),
+            "log_path": self.log_settings.path,
+            "root_dir": system.root_dir,
         }
-    except ConfigError as error:
-        diagnostics.exception(error)
-        print(diagnostics.render(("error",)), file=sys.stderr)
-        return 1
-    for item in diagnostics.warnings:
-        where = {} if item.position is None else {"at": str(item.position)}
-        log.main.line(LEVELS["warn"], item.message, where)
-    if options.dry_run:
-        log.main.info("finished dry run: the configuration is fine", path=options.config)
-        return 0
-    if structure.system.process_name:
-        _name_process(structure.system.process_name)
-    umask = structure.system.mode("umask") if options.umask is None else options.umask
-    if umask is not None:
-        os.umask(umask)
-    try:
-        _change_user(options.user, options.group)
-    except (KeyError, OSError) as error:
-        print(f"error: cannot change user or group: {error}", file=sys.stderr)
-        return 1
-    return _serve(engine, log, options)
+        return engine
+
+    def check_again(self) -> None:
+        """Whether the file as it is now can run. Raises ConfigError."""
+        again = Loaded(self.options._replace(dry_run=True, log_path=os.devnull), self.worker_id)
+        again.own_log.close()
+
+    def serve_rpc(self, engine: Engine, pid: int) -> Rpc | None:
+        """The RPC server, in worker 0, where one is wanted; `pid` is of the process that takes signals.
+        A port that cannot be had is logged."""
+        address = self.structure.system.rpc_address()
+        if address is None or self.worker_id:
+            return None
+        from forwarder.runtime.rpc import Rpc  # noqa: PLC0415 - rarely asked for
+
+        try:
+            return Rpc(self, engine, address, pid)
+        except OSError as error:
+            self.log.main.error("no RPC server", rpc_endpoint=f"{address[0]}:{address[1]}", error=error)
+            return None
+
+    def settle(self) -> None:
+        """What `<system>` says about the process itself."""
+        system = self.structure.system
+        if system.process_name:
+            set_name(f"worker:{system.process_name}" if self.options.supervised else system.process_name)
+        umask = system.mode("umask")
+        if umask is not None and self.options.umask is None:
+            os.umask(umask)
 
 
-def _read(options: Options, diagnostics: Diagnostics) -> Element:
+def _read(options: Options, diagnostics: Diagnostics, worker_id: int) -> Element:
+    def file() -> Element:
+        return load(options.config, diagnostics, worker_id=worker_id, yaml=options.yaml)
+
     if options.inline is None:
-        return load(options.config, diagnostics, yaml=options.yaml)
-    root = load(options.config, diagnostics, yaml=options.yaml) if options.config != os.devnull else None
-    inline = parse_text(options.inline, "inline_config", diagnostics)
+        return file()
+    root = file() if options.config != os.devnull else None
+    inline = parse_text(options.inline, "inline_config", diagnostics, worker_id=worker_id)
     if root is None:
         return inline
     root.params.update(inline.params)
@@ -115,95 +148,172 @@ def _read(options: Options, diagnostics: Diagnostics) -> Element:
     return root
 
 
-def _log(options: Options, system: SystemConfig) -> Log:
-    path = options.log_path or system.log.path
-    stream: TextIO | None = None
-    if path is not None and path != "-":
-        try:
-            if os.path.dirname(path):
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-            stream = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - open until the end
-        except OSError as error:
-            raise ConfigError(f"cannot open log file {path}: {error.strerror or error}") from error
-    json = system.log.format == "json" if options.log_json is None else options.log_json
-    interval = system.emit_error_log_interval if options.repeat_seconds is None else options.repeat_seconds
-    once = system.suppress_repeated_stacktrace if options.traces_once is None else options.traces_once
-    forced = system.log.forced_stacktrace_level
-    return Log(
-        stream,
-        level=options.log_level or system.log_level,
-        json=json,
-        time_format=system.log.time_format,
-        repeat_seconds=REPEAT_SECONDS if interval is None else interval,
-        ignore_repeated_seconds=system.ignore_repeated_log_interval,
-        ignore_same_seconds=system.ignore_same_log_interval,
-        trace_level=None if forced == "none" else forced,
-        traces_once=once is not False,
-    )
+def run(options: Options) -> int:
+    """Runs alone until a signal ends it.
 
+    Returns:
+        The exit status: 0 after a graceful stop, 1 for a configuration that cannot run.
+    """
+    from forwarder.api.sockets import OwnKeeper  # noqa: PLC0415
 
-def _change_user(user: str | None, group: str | None) -> None:
-    """Gives up privileges, before any socket or file of a plugin is opened, as in Fluentd."""
-    if user is None and group is None:
-        return
-    import grp  # noqa: PLC0415 - rarely asked for
-    import pwd  # noqa: PLC0415
-
-    entry = None if user is None else pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
-    if group is not None:
-        os.setgid(int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid)
-    elif entry is not None:
-        os.setgid(entry.pw_gid)
-    if entry is not None:
-        os.initgroups(entry.pw_name, os.getgid())
-        os.setuid(entry.pw_uid)
-
-
-def _name_process(name: str) -> None:
-    """Sets what `ps -o comm` shows. The kernel keeps 15 bytes."""
-    with suppress(OSError), open("/proc/self/comm", "w", encoding="utf-8") as file:
-        file.write(name)
-
-
-def _serve(engine: Engine, log: Log, options: Options) -> int:
-    keep_memory()
-    # A handler only notes the signal: the byte that the interpreter writes wakes the read below.
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    stopping = False
-
-    def note(number: int, _frame: Any) -> None:
-        if stopping and number in (signal.SIGTERM, signal.SIGINT):
-            os.write(2, b"second signal: stopped at once\n")
-            os._exit(1)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
-        signal.signal(number, note)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    log.main.info("starting forwarder", pid=os.getpid(), config=options.config)
+    keeper = OwnKeeper()
+    running: Callable[[], None] = lambda: None  # noqa: E731
     try:
-        engine.start()
-    except Exception as error:
-        print(f"error: cannot start: {error}", file=sys.stderr)
-        log.main.debug("the error", exc_info=error)
+        loaded = Loaded(options, keeper=keeper)
+        if options.dry_run:
+            loaded.log.main.info("finished dry run: the configuration is fine", path=options.config)
+            return 0
+        if loaded.structure.system.workers > 1:
+            raise ConfigError(
+                f"error: workers must be 1 with --no-supervisor, but it is {loaded.structure.system.workers}"
+            )
+        if options.pid_file:
+            running = in_background(options.pid_file)
+        loaded.settle()
+        give_up_privileges(options)
+    except ConfigError as error:
+        print(error.message, file=sys.stderr)
         return 1
-    control = Control(lambda: engine, log.main, options.control_socket)
-    if options.control_socket != "none":
-        control.start()
-    log.main.info("forwarder is now running")
-    while True:
-        received = os.read(reader, 1)[0]
-        if received in (signal.SIGTERM, signal.SIGINT):
-            break
-        if received == signal.SIGUSR1:
-            log.main.info("flushing all buffers")
-            engine.flush()
+    except (KeyError, OSError) as error:
+        print(f"error: cannot change user or group: {error}", file=sys.stderr)
+        return 1
+    return Alone(loaded, keeper, running).run()
+
+
+class Alone:
+    """The one process without a supervisor."""
+
+    def __init__(self, loaded: Loaded, keeper: OwnKeeper, on_running: Callable[[], None]) -> None:
+        self._loaded = loaded
+        self._keeper = keeper
+        self._on_running = on_running
+        self._signals = Signals(_SIGNALS, _at_once)
+        self._notifier = Notifier()
+        self._leaving: list[Thread] = []
+        self._rpc: Rpc | None = None
+
+    def run(self) -> int:
+        """Gives the exit status."""
+        loaded = self._loaded
+        keep_memory()
+        dump_on_signal()
+        loaded.log.main.info("starting forwarder", pid=os.getpid(), config=loaded.options.config)
+        try:
+            loaded.engine.start()
+        except Exception as error:
+            print(f"error: cannot start: {error}", file=sys.stderr)
+            loaded.log.main.debug("the error", exc_info=error)
+            return 1
+        control = Control(lambda: self._loaded.engine, loaded.log.main, loaded.options.control_socket)
+        if loaded.options.control_socket != "none":
+            control.start()
+        self._rpc = loaded.serve_rpc(loaded.engine, os.getpid())
+        loaded.log.main.info("forwarder is now running")
+        self._on_running()
+        self._notifier.ready("running")
+        number = self._serve()
+        self._loaded.log.main.info("stopping", signal=signal.Signals(number).name)
+        self._notifier.stopping()
+        if self._rpc is not None:
+            self._rpc.stop()
+        self._keeper.retain(set())
+        self._loaded.engine.stop(self._loaded.options.stop_seconds)
+        for thread in self._leaving:
+            thread.join()
+        control.close()
+        self._loaded.log.main.info("stopped")
+        sys.stdout.flush()
+        return 0
+
+    def _serve(self) -> int:
+        """Until a signal ends it, which it gives."""
+        watchdog = self._notifier.watchdog_seconds
+        poll = select.poll()
+        poll.register(self._signals, select.POLLIN)
+        while True:
+            poll.poll(None if watchdog is None else watchdog * 1000 / 3)
+            self._notifier.alive()
+            for number in self._signals.read():
+                if number in (signal.SIGTERM, signal.SIGINT):
+                    self._signals.stopping = True
+                    return number
+                if number == signal.SIGUSR1:
+                    self._loaded.own_log.reopen()
+                    self._loaded.log.main.info("flushing all buffers")
+                    self._loaded.engine.flush()
+                else:
+                    self._notifier.reloading()
+                    self._reload()
+                    self._notifier.ready("running")
+
+    def _reload(self) -> None:
+        """The new engine takes over where it can start; else the old one goes on."""
+        old = self._loaded
+        old.log.main.info("reloading the configuration", config=old.options.config)
+        try:
+            new = Loaded(old.options, keeper=self._keeper)
+        except ConfigError as error:
+            old.log.main.error(
+                "reload failed: the configuration cannot run; the old one goes on", error=error.message
+            )
+            return
+        if new.engine.overlaps and old.engine.overlaps:
+            try:
+                new.engine.start()
+            except Exception as error:
+                old.log.main.error(
+                    "reload failed: it cannot start; the old configuration goes on", error=error
+                )
+                return
+            self._leaving.append(leave(old.engine, old.options.stop_seconds))
         else:
-            log.main.warning("reload is not available yet", signal=signal.Signals(received).name)
-    stopping = True
-    log.main.info("stopping", signal=signal.Signals(received).name)
-    engine.stop(options.stop_seconds)
-    control.close()
-    log.main.info("stopped")
-    sys.stdout.flush()
-    return 0
+            self._leaving.append(leave(old.engine, old.options.stop_seconds))
+            try:
+                new.engine.start()
+            except Exception as error:
+                old.log.main.error(
+                    "reload failed: it cannot start; the old configuration goes on", error=error
+                )
+                old.engine = old.build(self._keeper)
+                old.engine.start()
+                return
+        self._loaded = new
+        new.settle()
+        if self._rpc is not None:
+            self._rpc.stop()
+        self._rpc = new.serve_rpc(new.engine, os.getpid())
+        self._keeper.retain(new.engine.sockets.keys)
+        new.log.main.info("reloaded")
+        self._leaving = [thread for thread in self._leaving if thread.is_alive()]
+
+
+def leave(engine: Engine, seconds: float) -> Thread:
+    """Stops an engine that another one follows, and comes back as soon as that may start; the thread flushes
+    what memory buffers hold."""
+    from threading import Event  # noqa: PLC0415
+
+    gone = Event()
+
+    def stop() -> None:
+        try:
+            engine.stop(seconds, leave=gone.set)
+        finally:
+            gone.set()
+
+    thread = Thread(target=stop, name="leaving")
+    thread.start()
+    gone.wait()
+    return thread
+
+
+def dump_on_signal() -> None:
+    """SIGCONT writes the stacks of all threads to the standard error stream."""
+    import faulthandler  # noqa: PLC0415
+
+    faulthandler.register(signal.SIGCONT, all_threads=True)
+
+
+def _at_once(number: int) -> None:
+    if number in (signal.SIGTERM, signal.SIGINT):
+        os.write(2, b"second signal: stopped at once\n")
+        os._exit(1)

@@ -44,6 +44,8 @@ class ForwardTransport(Transport):
 class ForwardInput(Input):
     """Receives events over the forward protocol."""
 
+    multi_workers_ready = True
+
     port = integer("Port to listen on, for TCP and for UDP heartbeats.", 24224)
     bind = string("Address to listen on.", "0.0.0.0")
     backlog = integer("Connections that may wait to be accepted.", None)

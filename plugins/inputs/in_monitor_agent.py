@@ -41,6 +41,8 @@ _NOT_FOUND: Final = Response(404, b'{"message":"Not found"}', "application/json"
 class MonitorAgentInput(Input):
     """Tells the state of all plugins."""
 
+    multi_workers_ready = True
+
     bind = string("Address to listen on.", "0.0.0.0")
     port = integer("Port to listen on; further workers take the next ones.", 24220)
     tag = string("Tag of the events with the state of the plugins; none: no events.", None)

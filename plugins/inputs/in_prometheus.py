@@ -54,6 +54,8 @@ class Ssl(Section):
 class PrometheusInput(Input):
     """Serves metrics and probes."""
 
+    multi_workers_ready = True
+
     bind = string("Address to listen on; probes from outside need 0.0.0.0.", "127.0.0.1")
     port = integer("Port to listen on; further workers take the next ones.", 24231)
     metrics_path = string("Path of the metrics.", "/metrics")

@@ -60,6 +60,8 @@ def family(name: str, kind: str, text: str, samples: list[tuple[dict[str, str], 
 class PrometheusMonitorInput(Input):
     """Shows buffers and retries under Fluentd's names."""
 
+    multi_workers_ready = True
+
     interval = duration("Has no effect: the numbers are read when they are asked for.", 5.0)
     labels = free_section("Labels for all numbers; may hold `${hostname}` and `${worker_id}`.")
 

@@ -46,6 +46,8 @@ _COUNTERS: Final = (
 class PrometheusOutputMonitorInput(Input):
     """Shows the outputs under Fluentd's names."""
 
+    multi_workers_ready = True
+
     interval = duration("Has no effect: the numbers are read when they are asked for.", 5.0)
     gauge_all = boolean("All numbers are gauges, the counts too.", True)
     labels = free_section("Labels for all numbers; may hold `${hostname}` and `${worker_id}`.")

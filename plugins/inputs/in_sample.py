@@ -27,6 +27,8 @@ MAX_BATCH: Final = 20_000
 class SampleInput(Input):
     """Emits sample events."""
 
+    multi_workers_ready = True
+
     tag = string("Tag of the events.")
     size = integer("Events per emit.", 1)
     rate = integer("Emits per second.", 1)

@@ -43,6 +43,8 @@ class SyslogTransport(Transport):
 class SyslogInput(Input):
     """Receives syslog messages."""
 
+    multi_workers_ready = True
+
     port = integer("Port to listen on.", 5140)
     bind = string("Address to listen on.", "0.0.0.0")
     tag = string("First part of the tag; facility and severity follow: `TAG.kern.info`.")

@@ -40,6 +40,8 @@ class TcpTransport(Transport):
 class TcpInput(Input):
     """Receives messages over TCP."""
 
+    multi_workers_ready = True
+
     tag = string("Tag of the events.")
     port = integer("Port to listen on.", 5170)
     bind = string("Address to listen on.", "0.0.0.0")

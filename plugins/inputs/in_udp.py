@@ -38,6 +38,8 @@ class UdpTransport(Transport):
 class UdpInput(Input):
     """Receives messages over UDP."""
 
+    multi_workers_ready = True
+
     tag = string("Tag of the events.")
     port = integer("Port to listen on.", 5160)
     bind = string("Address to listen on.", "0.0.0.0")

@@ -17,6 +17,8 @@ from forwarder.api import BufferOverflow, ConfigError, EventBatch, Output, boole
 class CopyOutput(Output):
     """`@type copy`."""
 
+    multi_workers_ready = True
+
     deep_copy = boolean("No effect.", False, deprecated="use copy_mode")
     copy_mode = enum(
         "No effect: events are never changed in place.", ("no_copy", "shallow", "deep", "marshal"), "no_copy"

@@ -61,6 +61,8 @@ class ElasticsearchOutput(
 ):  # fmt: skip
     """Documents in an Elasticsearch or OpenSearch cluster."""
 
+    multi_workers_ready = True
+
     metadata = optional_section(Metadata, "What to add about the chunk.")
 
     flat_buffer: ClassVar[bool] = True

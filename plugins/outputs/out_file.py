@@ -45,6 +45,8 @@ _SUFFIXES: Final = {"text": "", "gzip": ".gz", "zstd": ".zstd"}
 class FileOutput(Output):
     """Events in files."""
 
+    multi_workers_ready = True
+
     path = string("File; may hold `${tag}`, `${field}`, time directives, and `*` for the time slot.")
     add_path_suffix = boolean("Append path_suffix to path.", True)
     path_suffix = string("What add_path_suffix appends.", ".log")

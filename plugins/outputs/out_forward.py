@@ -63,6 +63,8 @@ _RATIO: Final = 16
 class ForwardOutput(Output):
     """Events to servers that speak the forward protocol."""
 
+    multi_workers_ready = True
+
     transport = enum("The transport protocol.", ("tcp", "tls"), "tcp")
     servers = sections(Server, "A server.", name="server")
     service_discovery = sections(

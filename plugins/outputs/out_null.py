@@ -16,6 +16,8 @@ from forwarder.api import Chunk, EventBatch, Output, boolean
 class NullOutput(Output):
     """`@type null`. Direct; buffered with a `<buffer>` section."""
 
+    multi_workers_ready = True
+
     buffer_defaults: ClassVar = {
         "chunk_keys": ["tag"],
         "chunk_limit_size": 10 * 1024,

@@ -13,6 +13,8 @@ from forwarder.api import ConfigError, EventBatch, Output
 class RelabelOutput(Output):
     """`@type relabel`."""
 
+    multi_workers_ready = True
+
     def configure(self) -> None:
         label = self.context.label
         if label is None:

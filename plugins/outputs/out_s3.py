@@ -80,6 +80,8 @@ class StoreError(ForwarderError):
 class S3Output(Account, Objects, Output):
     """Objects in an S3-compatible store."""
 
+    multi_workers_ready = True
+
     format = formatter_section("How an event is written.", default="out_file")
     inject = optional_section(Inject, "Fields to add.")
     compress = section(Compress, "How objects are compressed.")

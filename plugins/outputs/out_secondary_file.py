@@ -27,6 +27,8 @@ _NUMBER: Final = "\0"
 class SecondaryFileOutput(Output):
     """Undelivered chunks in files."""
 
+    multi_workers_ready = True
+
     directory = string("Folder; may hold placeholders for the chunk keys.")
     basename = string("Name of the files; may hold placeholders for the chunk keys.", "dump.bin")
     append = boolean("All chunks to one file; false: a file per chunk.", False)

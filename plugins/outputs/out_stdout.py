@@ -30,6 +30,8 @@ from forwarder.api.stdout import write_stdout
 class StdoutOutput(Output):
     """Events on standard output, one line each."""
 
+    multi_workers_ready = True
+
     use_logger = boolean("No effect: events always go to standard output, never through the log.", True)
     format = formatter_section("How an event is written.", default="stdout")
     inject = optional_section(Inject, "Fields to add.")

@@ -63,7 +63,7 @@ def test_an_idle_connection_costs_little(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     path = tmp_path / "fluent.conf"
     path.write_text(CONFIG.format(port=port))
-    command = [Path(sys.executable).parent / "forwarder", "run", "-q", "-c", path]
+    command = [Path(sys.executable).parent / "forwarder", "run", "--no-supervisor", "-q", "-c", path]
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(subprocess.Popen(command))
         stack.callback(process.send_signal, signal.SIGTERM)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forwarder_process import children
 
 PLUGIN = '''
 from threading import Thread
@@ -180,7 +181,8 @@ def test_an_input_that_cannot_start_ends_the_process(tmp_path: Path) -> None:
 def test_idle_memory_is_small(conf: Path) -> None:
     process = Process("-c", str(conf), "-p", str(conf.parent))
     process.wait_for_line("forwarder is now running")
-    with open(f"/proc/{process.process.pid}/status", encoding="ascii") as file:
+    (worker,) = children(process.process.pid)
+    with open(f"/proc/{worker}/status", encoding="ascii") as file:
         resident = next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
     assert process.finish(signal.SIGTERM)[0] == 0
     assert resident < 25 * 1024
@@ -201,7 +203,10 @@ def test_system_section_and_flags_of_the_process(conf: Path) -> None:
     deadline = time.monotonic() + 10
     while not (log.exists() and "now running" in log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert Path(f"/proc/{process.process.pid}/comm").read_text() == "logs\n"
+    pid = process.process.pid
+    (worker,) = children(pid)
+    assert Path(f"/proc/{pid}/comm").read_text() == "super:logs\n"
+    assert Path(f"/proc/{worker}/comm").read_text() == "worker:logs\n"
     assert process.finish(signal.SIGTERM)[0] == 0
     assert log.read_text().startswith("T20")
     assert (conf.parent / "out").read_text() == "{'i': 1}\n" * 2
@@ -221,7 +226,9 @@ def test_yaml_by_flag(conf: Path) -> None:
     [
         (("--user", "no-such-user"), "no-such-user"),
         (("--strict-config-value",), "flush_interval"),
-        (("--workers", "2"), "--workers"),
+        (("--workers", "0"), "--workers"),
+        (("--workers", "2"), "does not support multi workers"),
+        (("--workers", "2", "--no-supervisor"), "does not support multi workers"),
     ],
 )
 def test_flags_that_cannot_be_followed(conf: Path, options: tuple[str, ...], mention: str) -> None:

@@ -70,7 +70,15 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "forwarder.cli.main", "run", "-c", str(self.folder / "fluent.conf")]
+        command = [
+            sys.executable,
+            "-m",
+            "forwarder.cli.main",
+            "run",
+            "--no-supervisor",
+            "-c",
+            str(self.folder / "fluent.conf"),
+        ]
         before = self.log.count("forwarder is now running")
         with open(self._log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.env)

@@ -94,8 +94,8 @@ class Receiver:
         )
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [*self._prefix, sys.executable, "-m", "forwarder.cli.main", "run", "-c", str(self._config),
-                 "-p", str(self._plugins)],
+                [*self._prefix, sys.executable, "-m", "forwarder.cli.main", "run", "--no-supervisor",
+                 "-c", str(self._config), "-p", str(self._plugins)],
                 stdout=log, stderr=log,
             )  # fmt: skip
         wait_for(lambda: "is now running" in self.log, f"receiver does not start: {self.log}")

@@ -61,9 +61,19 @@ def test_sources_routes_and_labels_in_order() -> None:
         ("<worker>\n</worker>", 1, "worker"),
         ("<worker 1>\n</worker>", 1, "worker 0"),
         ("<worker 0>\n<system>\n</system>\n</worker>", 2, "system"),
-        ("<system>\nworkers 2\n</system>", 2, "workers"),
+        ("<worker 0-1>\n</worker>", 1, "only worker 0"),
+        ("<worker 1-0>\n</worker>", 1, "smaller number"),
+        ("<worker one>\n</worker>", 1, "a number such as 0"),
+        ("<system>\nworkers 2\n</system>\n<worker 2>\n</worker>", 4, "workers are 0 to 1"),
+        (
+            "<system>\nworkers 3\n</system>\n<worker 0-1>\n</worker>\n<worker 1-2>\n</worker>",
+            6,
+            "worker 1 has",
+        ),
+        ("<system>\nworkers 0\n</system>", 2, "workers"),
+        ("<system>\n<log>\nrotate_age hourly\n</log>\n</system>", 3, "rotate_age"),
         ("<system>\nlog_level loud\n</system>", 2, "log_level"),
-        ("<system>\nrpc_endpoint 127.0.0.1:24444\n</system>", 2, "rpc_endpoint"),
+        ("<system>\nrpc_endpoint 24444\n</system>", 2, "rpc_endpoint"),
         ("<system>\numask 9\n</system>", 2, "umask"),
         ("<system>\n<counter_server>\nscope x\n</counter_server>\n</system>", 3, "counter"),
         ("<system>\n<metrics>\n@type prometheus\n</metrics>\n</system>", 2, "prometheus"),
@@ -180,11 +190,10 @@ def test_covers(first: str, second: str, expected: bool) -> None:
 
 
 def test_a_rendered_finding_points_at_the_column() -> None:
-    _, diagnostics = read("<system>\n\tworkers 2\n</system>")
+    _, diagnostics = read("<system>\n\tworkers 0\n</system>")
     assert diagnostics.render() == (
-        "error: workers is not supported: "
-        "several workers are not implemented yet; one process does the work\n"
-        "  --> fluent.conf:2:2 in <system>\n 2 | \tworkers 2\n   | \t^"
+        "error: 0 is no number of workers: expected 1 or more\n"
+        "  --> fluent.conf:2:2 in <system>\n 2 | \tworkers 0\n   | \t^"
     )
 
 
