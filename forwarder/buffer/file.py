@@ -160,6 +160,8 @@ class FileBuffer(Buffer):
         self._recovered = False
         self._sync_lock = Lock()
         self._synced = 0
+        self._sync_error: tuple[int, OSError] | None = None
+        """Up to which byte the last failed sync may have cost what was appended."""
         self._sync_asked = False
         self._sync_wanted = Event()
         self._stopping = Event()
@@ -349,11 +351,16 @@ class FileBuffer(Buffer):
         with self._sync_lock:
             if self._synced >= written:
                 return
+            if raises and self._sync_error is not None and written <= self._sync_error[0]:
+                # it was in the file whose sync has failed, which is not tried again: that would lie
+                raise self._sync_error[1]
             self._sync_asked = False
             reached = self._segments.written
             try:
                 self._segments.sync()
             except OSError as error:
+                # nothing more goes to that file; what was appended meanwhile may have
+                self._sync_error = (self._segments.written, error)
                 if raises:
                     raise
                 self._report("cannot sync the buffer", error)
@@ -479,6 +486,8 @@ class FileBuffer(Buffer):
 
     def _aside(self, path: str, offset: int, length: int, events: int | None, why: str) -> bool:
         try:
+            if why == "unreadable":  # the disk may give it another time
+                return self.quarantine.keep(path, offset, length)
             return self.quarantine.copy(path, offset, length, events=events, why=why)
         except OSError as error:
             self._report(f"cannot copy {length} broken bytes of {path} to quarantine", error)

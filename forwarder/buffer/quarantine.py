@@ -33,14 +33,23 @@ class Quarantine:
         copied = 0
         with open(f"{target}.tmp", "wb", opener=self._open) as out, open(path, "rb") as file:
             file.seek(offset)
-            try:
-                while copied < length and (data := file.read(min(_PART, length - copied))):
-                    copied += out.write(data)
-            except OSError:
-                if why != "unreadable":  # as much as the disk still gives
-                    raise
+            while copied < length and (data := file.read(min(_PART, length - copied))):
+                copied += out.write(data)
         os.replace(f"{target}.tmp", target)
         self._note(name, path, offset, length, copied=copied, events=events, why=why)
+        return True
+
+    def keep(self, path: str, offset: int, length: int) -> bool:
+        """Keeps a whole file of which a range cannot be read, under its name: put back into the buffer's
+        folder when the disk gives it again, it is delivered. False where it is here already. Raises OSError.
+        """
+        name = os.path.basename(path)
+        self._make()
+        try:
+            os.link(path, os.path.join(self.folder, name))
+        except FileExistsError:
+            return False
+        self._note(name, path, offset, length, copied=length, events=None, why="unreadable")
         return True
 
     def move(self, path: str, *, events: int | None, why: str) -> None:

@@ -3,22 +3,24 @@
 //! # Order of operations
 //! - Append: heads and data go to the end of the active segment by one `writev`, all or nothing: where it fails
 //!   part-way the file is cut back. Only then does the index in memory know the records.
-//! - A segment that failed to be cut back, or to be synced, gets no more records.
+//! - A segment that failed to be cut back, or to be synced, gets no more records. What it got for a refused
+//!   append may be found after a crash; a record with the same number in a younger segment counts instead.
 //! - Nothing is ever changed in place. A segment is unlinked when no chunk has a record in it.
 //! - Move (compaction): append the copies, sync, change the index, unlink the old segment. A crash between leaves
 //!   two copies of the same records, which recovery takes for one.
 //!
 //! Policy (when to sync, what to do with chunks) is Python's. All work on files is done without the GIL.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, IoSlice, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+mod append;
+mod compact;
 mod recovery;
 
 use pyo3::exceptions::{PyIndexError, PyOSError, PyValueError};
@@ -26,9 +28,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::msgpack::Entries;
-use crate::segment::{
-    Head, RECORD_HEADER, SEGMENT_HEADER, checksum, read_head, segment_header, segment_name, write_head,
-};
+use crate::segment::{Head, RECORD_HEADER, checksum, read_head};
 
 use self::recovery::{Damage, Dead, Recovered};
 
@@ -152,56 +152,10 @@ fn closed_error() -> io::Error {
     io::Error::from_raw_os_error(libc::EBADF)
 }
 
-fn write_all(file: &File, heads: &[u8], cuts: &[usize], items: &[Append<'_>]) -> io::Result<()> {
-    let mut slices = Vec::with_capacity(items.len() * 2);
-    let mut start = 0;
-    for (end, item) in cuts.iter().zip(items) {
-        slices.push(IoSlice::new(&heads[start..*end]));
-        slices.push(IoSlice::new(item.data));
-        start = *end;
-    }
-    let mut rest = slices.as_mut_slice();
-    IoSlice::advance_slices(&mut rest, 0);
-    let mut file = file;
-    while !rest.is_empty() {
-        match file.write_vectored(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => IoSlice::advance_slices(&mut rest, count),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 impl Segments {
     fn path(&self, number: u32) -> PathBuf {
         let state = locked(&self.state);
         state.segments.get(&number).map_or_else(|| self.dir.clone(), |segment| segment.path.clone())
-    }
-
-    /// Starts a new active segment.
-    fn roll(&self, state: &mut State) -> io::Result<()> {
-        self.seal(state);
-        let number = state.next_number.max(1);
-        let mut hasher = RandomState::new().build_hasher();
-        hasher.write_u32(number);
-        let salt = hasher.finish();
-        let path = self.dir.join(segment_name(u64::from(number), salt));
-        let mut file =
-            OpenOptions::new().read(true).write(true).create_new(true).mode(self.mode).open(&path)?;
-        let made = file
-            .set_permissions(std::fs::Permissions::from_mode(self.mode))
-            .and_then(|()| file.write_all(&segment_header(u64::from(number), salt)))
-            .and_then(|()| if self.durable { File::open(&self.dir)?.sync_all() } else { Ok(()) });
-        if let Err(error) = made {
-            let _ = std::fs::remove_file(&path); // the first error is the one to tell
-            return Err(error);
-        }
-        state.next_number = number + 1;
-        state.segments.insert(number, Segment { path, salt, size: SEGMENT_HEADER as u64, live: 0 });
-        state.active = Some(Active { number, file: Arc::new(file), damaged: false });
-        Ok(())
     }
 
     /// Ends the active segment.
@@ -224,71 +178,6 @@ impl Segments {
             let _ = std::fs::remove_file(&segment.path);
         }
         true
-    }
-
-    fn append_items(&self, state: &mut State, items: &mut [Append<'_>]) -> io::Result<()> {
-        if state.closed {
-            return Err(closed_error());
-        }
-        let total: u64 =
-            items.iter().map(|item| (RECORD_HEADER + item.records.meta.len() + item.data.len()) as u64).sum();
-        let usable = state.active.as_ref().is_some_and(|active| {
-            let size = state.segments.get(&active.number).map_or(0, |segment| segment.size);
-            !active.damaged && (size + total <= self.segment_size || size == SEGMENT_HEADER as u64)
-        });
-        if !usable {
-            self.roll(state)?;
-        }
-        let Some(active) = state.active.as_mut() else { return Err(closed_error()) };
-        let number = active.number;
-        let Some(segment) = state.segments.get_mut(&number) else { return Err(closed_error()) };
-        let mut heads = Vec::with_capacity(items.len() * (RECORD_HEADER + 64));
-        let mut cuts = Vec::with_capacity(items.len());
-        // the same chunk may come several times
-        let mut next: HashMap<[u8; 16], u32> = HashMap::new();
-        for item in items.iter_mut() {
-            let seq = next.entry(item.records.id).or_insert_with(|| locked(&item.records.index).next_seq);
-            item.seq = *seq;
-            *seq += 1;
-            let head = Head {
-                meta_len: item.records.meta.len() as u32,
-                data_len: item.data.len() as u32,
-                data_crc: checksum(segment.salt, item.data),
-                events: item.events,
-                seq: item.seq,
-                codec: item.codec,
-                id: item.records.id,
-                created_ns: item.records.created_ns,
-            };
-            write_head(&mut heads, segment.salt, &head, &item.records.meta);
-            cuts.push(heads.len());
-        }
-        if let Err(error) = write_all(&active.file, &heads, &cuts, items) {
-            let size = segment.size;
-            let cut = active.file.set_len(size).and_then(|()| (&*active.file).seek(SeekFrom::Start(size)));
-            active.damaged = cut.is_err();
-            state.short = true;
-            return Err(error);
-        }
-        let mut offset = segment.size;
-        for item in &*items {
-            let len = (RECORD_HEADER + item.records.meta.len() + item.data.len()) as u32;
-            let mut index = locked(&item.records.index);
-            index.extents.push(Extent { offset, segment: number, len });
-            index.next_seq = item.seq + 1;
-            offset += u64::from(len);
-        }
-        segment.size = offset;
-        segment.live += total;
-        state.written += total;
-        state.short = false;
-        if self.durable {
-            let file = Arc::clone(&active.file);
-            if !state.unsynced.iter().any(|known| Arc::ptr_eq(known, &file)) {
-                state.unsynced.push(file);
-            }
-        }
-        Ok(())
     }
 
     fn reader(&self, number: u32) -> io::Result<(Arc<File>, u64)> {
@@ -355,22 +244,6 @@ impl Segments {
         for number in touched {
             self.sweep_one(state, number);
         }
-    }
-
-    fn sync_files(&self) -> io::Result<()> {
-        let files = std::mem::take(&mut locked(&self.state).unsynced);
-        for (at, file) in files.iter().enumerate() {
-            if let Err(error) = file.sync_data() {
-                let mut state = locked(&self.state);
-                // what the kernel failed to write once it may forget: no more goes into this file
-                if let Some(active) = state.active.as_mut().filter(|active| Arc::ptr_eq(&active.file, file)) {
-                    active.damaged = true;
-                }
-                state.unsynced.extend_from_slice(&files[at + 1..]);
-                return Err(error);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -464,51 +337,14 @@ impl Segments {
     /// The segment that costs the most room for the fewest live bytes, where all of them together take more than
     /// twice what lives (and a little); None: there is no need.
     fn straggler(&self) -> Option<u32> {
-        let state = locked(&self.state);
-        let active = state.active.as_ref().map(|active| active.number);
-        let (mut size, mut live) = (0, 0);
-        for segment in state.segments.values() {
-            size += segment.size;
-            live += segment.live;
-        }
-        if size <= 2 * live + 4 * self.segment_size {
-            return None;
-        }
-        let (number, worst) = state
-            .segments
-            .iter()
-            .filter(|(number, _)| Some(**number) != active)
-            .min_by_key(|(_, segment)| segment.live * 1024 / segment.size.max(1))?;
-        (worst.live * 4 <= worst.size).then_some(*number)
+        self.worst()
     }
 
     /// Copies the records that `chunks` have in a segment to the active one, syncs, then unlinks the segment.
     ///
     /// False where it stays, because others have records in it, or one is rotten. Raises OSError.
     fn rewrite(&self, py: Python<'_>, segment: u32, chunks: Vec<Py<ChunkRecords>>) -> PyResult<bool> {
-        let outcome = py.detach(|| -> io::Result<bool> {
-            for records in chunks.iter().map(Py::get) {
-                let wanted: Vec<usize> = locked(&records.index)
-                    .extents
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(at, extent)| (extent.segment == segment).then_some(at))
-                    .collect();
-                for at in wanted {
-                    if !self.copy_record(records, at)? {
-                        return Ok(false);
-                    }
-                }
-            }
-            for file in std::mem::take(&mut locked(&self.state).unsynced) {
-                file.sync_data()?;
-            }
-            let mut state = locked(&self.state);
-            if let Some(active) = &state.active {
-                active.file.sync_data()?;
-            }
-            Ok(self.sweep_one(&mut state, segment))
-        });
+        let outcome = py.detach(|| self.move_all(segment, chunks.iter().map(Py::get)));
         outcome.map_err(|error| os_error(&error, &self.dir))
     }
 
@@ -584,34 +420,6 @@ impl Segments {
         state.open.clear();
         state.unsynced.clear();
         state.closed = true;
-    }
-}
-
-impl Segments {
-    fn copy_record(&self, records: &ChunkRecords, at: usize) -> io::Result<bool> {
-        let Some(old) = locked(&records.index).extents.get(at).copied() else { return Ok(false) };
-        let head_len = RECORD_HEADER + records.meta.len();
-        let Some(data_len) = (old.len as usize).checked_sub(head_len) else { return Ok(false) };
-        let mut data = vec![0; data_len];
-        let Some(head) = self.read_record(old, &mut data, head_len)? else { return Ok(false) };
-        // under its old number, by way of an index of its own
-        let index = Mutex::new(Index { extents: vec![], next_seq: head.seq });
-        let copy = ChunkRecords {
-            id: records.id,
-            created_ns: records.created_ns,
-            meta: records.meta.clone(),
-            index,
-        };
-        let mut state = locked(&self.state);
-        let item = Append { records: &copy, data: &data, events: head.events, codec: head.codec, seq: 0 };
-        self.append_items(&mut state, &mut [item])?;
-        if let Some(new) = locked(&copy.index).extents.first() {
-            locked(&records.index).extents[at] = *new;
-        }
-        if let Some(segment) = state.segments.get_mut(&old.segment) {
-            segment.live = segment.live.saturating_sub(u64::from(old.len));
-        }
-        Ok(true)
     }
 }
 

@@ -9,7 +9,6 @@ import os
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,7 +50,8 @@ def time_of(value: Any) -> Any:
 @dataclass
 class Peer:
     """Listens on 127.0.0.1 from the start on. `ack` says what becomes of a message with the option chunk:
-    True: acknowledged, False: not, "close": the connection is closed, a text: this is sent as the ack."""
+    True: acknowledged, False: not, "close": the connection is closed, "half-close": no more is sent, but what
+    comes is read, any other text: this is sent as the ack."""
 
     ack: Callable[[Message], bool | str] = lambda _: True
     port: int = 0
@@ -202,13 +202,7 @@ class Peer:
             self.messages.append(message)
         if answer == "close":
             sock.shutdown(socket.SHUT_RDWR)
+        elif answer == "half-close":
+            sock.shutdown(socket.SHUT_WR)
         elif "chunk" in option and answer is not False:
             sock.sendall(msgpack.packb({"ack": option["chunk"] if answer is True else answer}))
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
-    """Waits until `condition()` is true. Raises AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what or "not true in time"
-        time.sleep(0.005)

@@ -7,12 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-PATIENCE = 30.0
+from waiting import PATIENCE, wait_for
+
 RUNNING = "forwarder is now running"
 
 
@@ -109,9 +109,5 @@ class ForwarderProcess:
         assert self.process is not None
         return self.process.wait(PATIENCE)
 
-    def wait(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert self.process is None or self.process.poll() is None, f"it ended:\n{self.log}"
-            assert time.monotonic() < deadline, f"not within {PATIENCE} s; log:\n{self.log[-5000:]}"
-            time.sleep(0.01)
+    def wait(self, condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+        wait_for(condition, lambda: self.log[-5000:], seconds, process=self.process)

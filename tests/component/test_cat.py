@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 import pytest
-from forward_peer import Message, Peer, wait_for
+from forward_peer import Message, Peer
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from conftest import Certificates

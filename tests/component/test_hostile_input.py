@@ -11,14 +11,13 @@ import ssl
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import PATIENCE, wait_for
 
-PATIENCE = 30.0
 SOURCES = r"""
 <source>
   @type udp
@@ -137,11 +136,7 @@ class Forwarder:
         self.wait(lambda: "forwarder is now running" in self.log)
 
     def wait(self, condition: Any) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert self.process.poll() is None, f"it died:\n{self.log}"
-            assert time.monotonic() < deadline, f"not within {PATIENCE} s; log:\n{self.log}"
-            time.sleep(0.005)
+        wait_for(condition, lambda: self.log, process=self.process)
 
     @property
     def log(self) -> str:

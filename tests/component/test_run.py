@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from forwarder_process import children
+from waiting import wait_for
 
 PLUGIN = '''
 from threading import Thread
@@ -90,10 +90,7 @@ def test_sigusr1_flushes(conf: Path) -> None:
     process = Process("-c", str(conf), "-p", str(conf.parent))
     process.wait_for_line("forwarder is now running")
     process.process.send_signal(signal.SIGUSR1)
-    deadline = time.monotonic() + 10
-    while not (conf.parent / "out").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert (conf.parent / "out").exists()
+    wait_for((conf.parent / "out").exists)
     assert process.finish(signal.SIGTERM)[0] == 0
 
 
@@ -156,10 +153,7 @@ def test_inline_configuration_log_file_and_json(conf: Path) -> None:
         "-c", str(conf), "-p", str(conf.parent), "-i", extra, "-o", str(log_path), "--log-format", "json",
         "--no-supervisor", "--suppress-config-dump", "-v",
     )  # fmt: skip
-    deadline = time.monotonic() + 10
-    while "now running" not in (log_path.read_text() if log_path.exists() else ""):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: log_path.exists() and "now running" in log_path.read_text())
     assert process.finish(signal.SIGTERM)[0] == 0
     entries = [json.loads(line) for line in log_path.read_text().splitlines()]
     assert {"info"} <= {entry["level"] for entry in entries}
@@ -200,9 +194,7 @@ def test_system_section_and_flags_of_the_process(conf: Path) -> None:
     os.rename(conf, conf.parent / "plain")
     process = Process("-c", str(conf.parent / "plain"), "-p", str(conf.parent), "--umask", "077")
     log = conf.parent / "log" / "own.log"
-    deadline = time.monotonic() + 10
-    while not (log.exists() and "now running" in log.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: log.exists() and "now running" in log.read_text())
     pid = process.process.pid
     (worker,) = children(pid)
     assert Path(f"/proc/{pid}/comm").read_text() == "super:logs\n"

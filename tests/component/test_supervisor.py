@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from forwarder_process import PATIENCE, ForwarderProcess, free_port
+from waiting import wait_for
 
 UDP = """
 <source>
@@ -160,10 +161,7 @@ def test_a_killed_supervisor_takes_its_workers_along(tmp_path: Path, port: int) 
         process.process.kill()
         process.process.wait()
         process.start()  # at once: it waits for what the old worker has
-        deadline = time.monotonic() + PATIENCE
-        while Path(f"/proc/{worker}").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: not Path(f"/proc/{worker}").exists())
         send(port, "n2")
         process.wait(lambda: sorted(numbers(process)) == [1, 2])
         assert process.stop() == 0
@@ -329,13 +327,7 @@ def test_in_the_background(tmp_path: Path, port: int) -> None:
     pid = int(pid_file.read_text())
     try:
         send(port, "n1")
-        deadline = time.monotonic() + PATIENCE
-        while numbers(process) != [1]:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: numbers(process) == [1])
     finally:
         os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE
-    while "stopped" not in (tmp_path / "own.log").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: not ("stopped" not in (tmp_path / "own.log").read_text()))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import msgpack
 from forward_peer import Peer
+from forwarder_process import ForwarderProcess, free_port
+from waiting import PATIENCE
 
-PATIENCE = 30.0
 PER_MESSAGE = 7
 CONFIG = """
 <source>
@@ -26,12 +25,13 @@ CONFIG = """
 <match **>
   @type forward
   require_ack_response true
+  ack_response_timeout 1
   heartbeat_type none
   <server>
     host 127.0.0.1
     port {peer}
   </server>
-  <buffer tag>
+  <buffer {keys}>
     @type file
     path {folder}/buffer
     flush_interval {flush_interval}
@@ -45,44 +45,21 @@ CONFIG = """
 """
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-class Daemon:
+class Daemon(ForwarderProcess):
     """Started and killed again and again on the same folder; `peer` gets what comes out."""
 
     def __init__(
-        self, folder: Path, *, more: str = "", flush_interval: str = "0.02",
-        env: Mapping[str, str] | None = None,
+        self, folder: Path, *, more: str = "", flush_interval: str = "0.02", keys: str = "tag",
+        env: Mapping[str, str] | None = None, supervised: bool = False,
     ) -> None:  # fmt: skip
-        self.folder = folder
+        self.supervised = supervised
         self.port = free_port()
         self.peer = Peer()
-        self.env = {**os.environ, **(env or {})}
-        self._log = folder / "log"
         config = CONFIG.format(
-            port=self.port, peer=self.peer.port, folder=folder, flush_interval=flush_interval, more=more
-        )
-        (folder / "fluent.conf").write_text(config)
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "forwarder.cli.main",
-            "run",
-            "--no-supervisor",
-            "-c",
-            str(self.folder / "fluent.conf"),
-        ]
-        before = self.log.count("forwarder is now running")
-        with open(self._log, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.env)
-        self.wait(lambda: self.log.count("forwarder is now running") > before)
+            port=self.port, peer=self.peer.port, folder=folder, flush_interval=flush_interval, keys=keys,
+            more=more,
+        )  # fmt: skip
+        super().__init__(folder, config, options=() if supervised else ("--no-supervisor",), env=env)
 
     def kill(self) -> None:
         """As the out-of-memory killer does it."""
@@ -90,21 +67,14 @@ class Daemon:
         self.process.kill()
         self.process.wait()
 
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.terminate()
-        assert self.process.wait(PATIENCE) == 0, self.log
+    def status_kib(self, field: str) -> int:
+        """A figure of /proc/PID/status."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
-    def wait(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert self.process is None or self.process.poll() is None, f"it died:\n{self.log}"
-            assert time.monotonic() < deadline, f"not within {PATIENCE} s; log:\n{self.log[-5000:]}"
-            time.sleep(0.01)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
+    def cpu_seconds(self) -> float:
+        """CPU time of all threads so far."""
+        return time.clock_gettime(~self.pid << 3 | 2)
 
     def delivered(self, tag: str) -> list[list[int]]:
         """The numbers that came out, chunk by chunk; each event must be what was sent."""
@@ -117,6 +87,33 @@ class Daemon:
         return chunks
 
 
+class Faulty(Daemon):
+    """A daemon whose buffer lies on a disk that fails, and whose clock is wrong, when told to."""
+
+    def __init__(self, folder: Path, shim: Path, more: str = "", **options: str) -> None:
+        self._plan, self._clock = folder / "plan", folder / "clock"
+        self.disk("none")
+        self.clock(0)
+        env = {
+            "LD_PRELOAD": str(shim), "FAULTY_DIR": str(folder / "buffer"), "FAULTY_PLAN": str(self._plan),
+            "FAULTY_CLOCK": str(self._clock),
+        }  # fmt: skip
+        super().__init__(folder, more=more, env=env, **options)
+
+    def disk(self, state: str) -> None:
+        _replace(self._plan, state)
+
+    def clock(self, seconds: int) -> None:
+        """Makes the wall clock wrong by so much."""
+        _replace(self._clock, str(seconds))
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    os.replace(new, path)
+
+
 def event(tag: str, number: int) -> dict[str, object]:
     return {"i": number, "text": f"{tag}-{number}-" + "x" * (number % 97)}
 
@@ -125,8 +122,13 @@ class Sender:
     """Sends numbered events with `chunk`, and notes which were acknowledged: what is not, it sends again over
     a new connection, as forward outputs do."""
 
-    def __init__(self, port: int, tag: str, *, per_message: int = PER_MESSAGE) -> None:
+    def __init__(
+        self, port: int, tag: str, *, per_message: int = PER_MESSAGE, per_connection: int = 1 << 62
+    ) -> None:  # fmt: skip
+        """`per_message`: events; `per_connection`: messages, then it connects anew."""
         self.tag = tag
+        self.connections = 0
+        self._per_connection = per_connection
         self.acknowledged: list[int] = []
         self._port = port
         self._per_message = per_message
@@ -147,7 +149,10 @@ class Sender:
         for connection in self._connections():
             with suppress(OSError), connection:
                 unpacker = msgpack.Unpacker()
-                while not self._stopping.is_set():
+                self.connections += 1
+                for _ in range(self._per_connection):
+                    if self._stopping.is_set():
+                        break
                     numbers = range(first, first + self._per_message)
                     events = [
                         [1_700_000_000, {"i": i, "text": f"{self.tag}-{i}-" + "x" * (i % 97)}]

@@ -1,7 +1,9 @@
 /* LD_PRELOAD: makes writes, reads and syncs of files below FAULTY_DIR fail as the file FAULTY_PLAN says.
  *
  * The plan holds one word: "none", "enospc", "eio", "short" (a part is written, then ENOSPC: what a disk that runs
- * full does), "sync" (fdatasync gives EIO), "read" (pread gives EIO). It is read before each call. */
+ * full does), "sync" (fdatasync gives EIO), "read" (pread gives EIO). It is read before each call.
+ *
+ * FAULTY_CLOCK names a file with a number of seconds by which the wall clock is wrong. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -10,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 static int planned(int fd, const char *word)
@@ -101,4 +105,47 @@ int fdatasync(int fd)
     if (planned(fd, "sync") && fails(EIO))
         return -1;
     return (int)syscall(SYS_fdatasync, fd);
+}
+
+static long wrong_by(void)
+{
+    const char *name = getenv("FAULTY_CLOCK");
+    char text[32];
+    ssize_t length;
+    int file = name ? (int)syscall(SYS_openat, AT_FDCWD, name, O_RDONLY | O_CLOEXEC) : -1;
+
+    if (file < 0)
+        return 0;
+    length = syscall(SYS_read, file, text, sizeof text - 1);
+    syscall(SYS_close, file);
+    text[length < 0 ? 0 : length] = 0;
+    return atol(text);
+}
+
+int clock_gettime(clockid_t id, struct timespec *now)
+{
+    int outcome = (int)syscall(SYS_clock_gettime, id, now);
+
+    if (!outcome && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE))
+        now->tv_sec += wrong_by();
+    return outcome;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+    int outcome = (int)syscall(SYS_gettimeofday, now, zone);
+
+    if (!outcome && now)
+        now->tv_sec += wrong_by();
+    return outcome;
+}
+
+time_t time(time_t *out)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (out)
+        *out = now.tv_sec;
+    return now.tv_sec;
 }

@@ -2,65 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from check import assert_order, missing
-from daemon import Daemon, Sender
-
-SOURCE = Path(__file__).with_name("faulty_disk.c")
-
-
-@pytest.fixture(scope="session")
-def shim(tmp_path_factory: pytest.TempPathFactory, tools: Any) -> Path:
-    """The library that makes a disk fail."""
-    compiler = tools.need("cc")
-    library = tmp_path_factory.mktemp("shim") / "faulty_disk.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
-    return library
-
-
-class Faulty(Daemon):
-    """A daemon whose buffer lies on a disk that fails when it is told to."""
-
-    def __init__(self, folder: Path, shim: Path, more: str = "") -> None:
-        self._plan = folder / "plan"
-        self.disk("none")
-        env = {
-            "LD_PRELOAD": str(shim), "FAULTY_DIR": str(folder / "buffer"), "FAULTY_PLAN": str(self._plan),
-        }  # fmt: skip
-        super().__init__(folder, more=more, env=env)
-
-    def disk(self, state: str) -> None:
-        new = self._plan.with_suffix(".new")
-        new.write_text(state)
-        os.replace(new, self._plan)
-
-
-@pytest.fixture
-def faulty(tmp_path: Path, shim: Path) -> Iterator[Callable[[str], Faulty]]:
-    made: list[Faulty] = []
-
-    def make(more: str = "") -> Faulty:
-        made.append(Faulty(tmp_path, shim, more))
-        made[-1].start()
-        return made[-1]
-
-    yield make
-    for daemon in made:
-        daemon.peer.close()
-        assert daemon.process is not None
-        daemon.process.kill()
-        daemon.process.wait()
-
-
-def advance(daemon: Daemon, sender: Sender) -> None:
-    reached = len(sender.acknowledged)
-    daemon.wait(lambda: len(sender.acknowledged) > reached + 20)
+from check import advance, assert_order, end, missing
+from daemon import Daemon, Faulty, Sender
 
 
 @pytest.mark.parametrize("fault", ["enospc", "eio", "short"])
@@ -84,7 +31,7 @@ def test_a_disk_that_takes_nothing(faulty: Callable[..., Faulty], fault: str, th
     sender.stop()
     daemon.wait(lambda: not missing(daemon, sender))
     assert_order(daemon, sender)
-    daemon.stop()
+    assert daemon.stop() == 0
     assert not (daemon.folder / "buffer/quarantine").exists()
     assert "Traceback" not in daemon.log
 
@@ -99,7 +46,7 @@ def test_a_disk_that_does_not_confirm(faulty: Callable[..., Faulty]) -> None:
     advance(daemon, sender)
     sender.stop()
     daemon.wait(lambda: not missing(daemon, sender))
-    daemon.stop()
+    assert daemon.stop() == 0
 
 
 def test_a_disk_that_cannot_be_read(faulty: Callable[..., Faulty]) -> None:
@@ -113,12 +60,14 @@ def test_a_disk_that_cannot_be_read(faulty: Callable[..., Faulty]) -> None:
     sender.stop()
     daemon.wait(lambda: not missing(daemon, sender))
     assert_order(daemon, sender)
-    daemon.stop()
+    assert daemon.stop() == 0
 
 
-def test_a_small_disk_that_runs_full(tmp_path: Path, disk: Callable[[int], Path]) -> None:
+def test_a_small_disk_that_runs_full(
+    tmp_path: Path, disk: Callable[[int], Path], make_daemon: Callable[..., Daemon]
+) -> None:
     (tmp_path / "buffer").symlink_to(disk(1 << 20))
-    daemon = Daemon(tmp_path)
+    daemon = make_daemon()
     daemon.peer.ack = lambda _: "close"  # nothing goes out: the buffer grows
     daemon.start()
     sender = Sender(daemon.port, "a", per_message=700).start()
@@ -127,5 +76,43 @@ def test_a_small_disk_that_runs_full(tmp_path: Path, disk: Callable[[int], Path]
     advance(daemon, sender)
     sender.stop()
     daemon.wait(lambda: not missing(daemon, sender))
-    daemon.stop()
+    assert daemon.stop() == 0
     daemon.peer.close()
+
+
+def test_a_full_disk_at_the_start(faulty: Callable[..., Faulty]) -> None:
+    """What is in the buffer goes out all the same, which is what makes room."""
+    daemon = faulty()
+    daemon.peer.ack = lambda _: "close"
+    sender = Sender(daemon.port, "a").start()
+    advance(daemon, sender)
+    daemon.kill()
+    daemon.disk("enospc")
+    daemon.peer.ack = lambda _: True
+    daemon.start()
+    daemon.wait(lambda: not missing(daemon, sender))
+    daemon.disk("none")
+    end(daemon, sender)
+
+
+def test_a_disk_that_cannot_be_read_at_the_start(faulty: Callable[..., Faulty]) -> None:
+    """What it does not give is kept as it is, and is delivered when it is put back."""
+    daemon = faulty()
+    daemon.peer.ack = lambda _: "close"
+    sender = Sender(daemon.port, "a").start()
+    advance(daemon, sender)
+    daemon.kill()
+    daemon.disk("read")
+    daemon.start()
+    daemon.wait(lambda: "moved to quarantine" in daemon.log)
+    daemon.kill()
+    daemon.disk("none")
+    buffer = daemon.folder / "buffer"
+    kept = list(buffer.glob("quarantine/segment-*.seg"))
+    assert kept
+    for path in kept:
+        path.rename(buffer / path.name)
+    daemon.peer.ack = lambda _: True
+    daemon.start()
+    daemon.wait(lambda: not missing(daemon, sender))
+    end(daemon, sender)

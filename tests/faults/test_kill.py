@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from check import assert_order, missing
@@ -22,6 +23,11 @@ def kill_and_check(daemon: Daemon, kills: int, seed: int) -> None:
         reached = sum(len(sender.acknowledged) for sender in senders)
         daemon.wait(lambda reached=reached: sum(len(each.acknowledged) for each in senders) > reached)
         time.sleep(chance.uniform(0, 0.15))
+        if daemon.supervised and chance.random() < 0.5:
+            for pid in daemon.workers:
+                os.kill(pid, signal.SIGKILL)
+            more = sum(len(each.acknowledged) for each in senders) + 21 * len(senders)
+            daemon.wait(lambda more=more: sum(len(each.acknowledged) for each in senders) > more)
         daemon.kill()
     for sender in senders:
         sender.stop()
@@ -31,7 +37,7 @@ def kill_and_check(daemon: Daemon, kills: int, seed: int) -> None:
         daemon.wait(lambda sender=sender: not missing(daemon, sender))
         assert_order(daemon, sender)
     daemon.wait(lambda: not list((daemon.folder / "buffer").glob("segment-*")) or idle(daemon))
-    daemon.stop()
+    assert daemon.stop() == 0
     daemon.peer.close()
     assert "Traceback" not in daemon.log
 
@@ -42,12 +48,22 @@ def idle(daemon: Daemon) -> bool:
 
 
 @pytest.mark.parametrize("more", ["", "fsync append", "compress gzip"])
-def test_kill(tmp_path: Path, more: str) -> None:
-    kill_and_check(Daemon(tmp_path, more=more), 3, seed=len(more))
+def test_kill(make_daemon: Callable[..., Daemon], more: str) -> None:
+    kill_and_check(make_daemon(more=more), 3, seed=len(more))
+
+
+def test_kill_of_supervisor_and_worker(make_daemon: Callable[..., Daemon]) -> None:
+    kill_and_check(make_daemon(supervised=True), 3, seed=5)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
+def test_many_kills_of_supervisor_and_worker(make_daemon: Callable[..., Daemon]) -> None:
+    kill_and_check(make_daemon(supervised=True), KILLS // 4, seed=2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("flush_interval", ["0.02", "1"])
-def test_many_kills(tmp_path: Path, flush_interval: str) -> None:
-    kill_and_check(Daemon(tmp_path, flush_interval=flush_interval), KILLS // 2, seed=1)
+def test_many_kills(make_daemon: Callable[..., Daemon], flush_interval: str) -> None:
+    kill_and_check(make_daemon(flush_interval=flush_interval), KILLS // 2, seed=1)

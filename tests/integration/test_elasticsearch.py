@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from searchnode import RELEASES, Node
+from waiting import wait_for
 
 from forwarder.api.testing import Driver, run
 
@@ -403,10 +404,10 @@ def test_the_quickstart(elasticsearch: Node, tools: Any, tmp_path: Path) -> None
             env={**os.environ, "ES_URL": elasticsearch.url}, stdout=file, stderr=file,
         )  # fmt: skip
     try:
-        wait_for(lambda: "is now running" in log.read_text(), log)
+        wait_for(lambda: "is now running" in log.read_text(), log.read_text)
         arguments = ["--udp", "--server", "127.0.0.1", "--port", str(port), "--rfc3164", "--tag", "web", line]
         subprocess.run([logger, *arguments], check=True, timeout=30)
-        wait_for(lambda: elasticsearch.count("syslog-*") == 1, log)
+        wait_for(lambda: elasticsearch.count("syslog-*") == 1, log.read_text)
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
@@ -415,10 +416,3 @@ def test_the_quickstart(elasticsearch: Node, tools: Any, tmp_path: Path) -> None
     assert source["clientip"] == "203.0.113.7"
     assert source["response"] == "200"
     assert elasticsearch.mapping("syslog-*")["@timestamp"] == "date"
-
-
-def wait_for(condition: Callable[[], bool], log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)

@@ -13,13 +13,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from forwarder.api.testing import Driver, run
 
@@ -59,13 +59,6 @@ RELAY = """
   </buffer>
 </match>
 """
-
-
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def free_port(host: str = "127.0.0.1") -> int:

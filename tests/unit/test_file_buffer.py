@@ -7,9 +7,12 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from waiting import wait_for
 
+from forwarder._native import ChunkRecords, Segments
 from forwarder.buffer import journal
 from forwarder.buffer.chunk import BufferChunk, Key
 from forwarder.buffer.compression import codec
@@ -395,6 +398,47 @@ def test_modes_of_files_and_folders(tmp_path: Path) -> None:
     kill(buffer)
 
 
+def test_what_was_refused_never_hides_what_was_taken(tmp_path: Path) -> None:
+    """A disk that neither takes a whole append nor lets it be cut off again leaves a record behind."""
+    first, second = (ChunkRecords(bytes(16), 0, b'["t",null,[]]') for _ in range(2))
+    for records, data in ((first, b"refused"), (second, b"taken")):
+        parts = Segments(str(tmp_path), 1 << 20, 0o644, False)
+        parts.recover(set(), 1 << 20)
+        parts.append([(records, data, 1, 0)])  # the same chunk and number, in another segment
+        parts.close()
+    buffer, found = opened(tmp_path)
+    assert (len(segments(tmp_path)), found.events, found.lost) == (1, 1, {})
+    assert content(buffer) == [(tag("t"), b"taken")]
+
+
+class FailingSync:
+    """Segments whose next sync fails, as a disk's may, once."""
+
+    def __init__(self, real: Segments) -> None:
+        self.real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def sync(self) -> None:
+        buffer_segments, self.sync = self.real, self.real.sync  # type: ignore[method-assign]
+        buffer_segments.sync()
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_sync_that_failed_fails_for_everybody_who_waited_for_it(tmp_path: Path) -> None:
+    buffer, _ = opened(tmp_path, fsync="append")
+    buffer.append(PLAIN, b"one", 1, 1.0, 1000.0)
+    buffer.append(PLAIN, b"two", 1, 1.0, 1000.0)
+    buffer._segments = FailingSync(buffer._segments)  # type: ignore[assignment]
+    for _ in range(2):  # two threads, one sync
+        with pytest.raises(OSError, match="Input/output error"):
+            buffer.settle()
+    buffer.append(PLAIN, b"three", 1, 1.0, 1000.0)
+    buffer.settle()
+    buffer.close()
+
+
 @pytest.mark.parametrize("policy", ["never", "chunk", "interval", "append"])
 def test_when_the_disk_is_asked_to_confirm(
     tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch
@@ -413,15 +457,6 @@ def test_when_the_disk_is_asked_to_confirm(
         wait_for(lambda: len(done) == 2)
     assert len(done) == {"never": 0, "chunk": 1}.get(policy, 2)
     buffer.close()
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    import time  # noqa: PLC0415
-
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def test_a_chunk_reads_its_blocks_one_by_one(tmp_path: Path) -> None:

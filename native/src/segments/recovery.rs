@@ -1,5 +1,6 @@
 //! What an earlier process left in the segments: found by scanning them.
 
+use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
@@ -84,8 +85,9 @@ impl Segments {
             }
         }
         for chunk in &mut order {
-            // a crash during a move leaves a record twice
-            chunk.parts.sort_by_key(|part| (part.seq, part.extent.segment));
+            // A crash during a move leaves a record twice. So does an append that was refused and could not
+            // be taken back: what was written for it is in the older segment, and nobody was told that it is.
+            chunk.parts.sort_by_key(|part| (part.seq, Reverse(part.extent.segment)));
             chunk.parts.dedup_by_key(|part| part.seq);
             for part in &chunk.parts {
                 if let Some(segment) = segments.get_mut(&part.extent.segment) {
