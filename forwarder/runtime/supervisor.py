@@ -228,6 +228,9 @@ class Supervisor:
             self._refuse(worker)
             return
         if not self._was_running:
+            if status < 0:  # else it has said itself what is wrong
+                why = f"signal {-status} ({signal.strsignal(-status)})"
+                print(f"error: worker {worker.number} was ended by {why} before it ran", file=sys.stderr)
             self._status = 1
             self._stop_all(wait=False)
             return

@@ -14,6 +14,7 @@ from pathlib import Path
 from waiting import PATIENCE, wait_for
 
 RUNNING = "forwarder is now running"
+ALL_RUNNING = "all workers are running"
 
 
 def free_port() -> int:
@@ -66,13 +67,14 @@ class ForwarderProcess:
 
     def start(self, *, wait: bool = True) -> ForwarderProcess:
         command = [sys.executable, "-m", "forwarder.cli.main", "run", "-c", str(self.config), *self._options]
-        before = self.log.count(RUNNING)
+        running = RUNNING if "--no-supervisor" in self._options else ALL_RUNNING
+        before = self.log.count(running)
         with open(self._log, "ab") as log, open(self.output, "ab") as output:
             self.process = subprocess.Popen(
                 [*self._prefix, *command], stdout=output, stderr=log, env=self._env
             )
         if wait:
-            self.wait(lambda: self.log.count(RUNNING) > before)
+            self.wait(lambda: self.log.count(running) > before)
         return self
 
     @property

@@ -152,6 +152,15 @@ def test_a_killed_worker_is_replaced_and_the_socket_stays_open(tmp_path: Path, p
         assert process.stop() == 0
 
 
+def test_a_worker_that_is_killed_before_it_ran_ends_the_start(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fluent.conf")  # reading it never ends
+    process = ForwarderProcess(tmp_path).start(wait=False)
+    wait_for(lambda: process.workers)
+    os.kill(process.workers[0], signal.SIGKILL)
+    assert process.ended() == 1
+    assert "error: worker 0 was ended by signal 9 (Killed) before it ran" in process.log
+
+
 def test_a_killed_supervisor_takes_its_workers_along(tmp_path: Path, port: int) -> None:
     with ForwarderProcess(tmp_path, UDP.format(port=port) + FILE.format(folder=tmp_path)) as process:
         (worker,) = process.workers
