@@ -36,7 +36,7 @@ SECTIONS = {
     "storage": "storage",
     "service_discovery": "service_discovery",
 }
-BUFFERS = {"memory"}
+BUFFERS = {"memory", "file", "file_single"}
 
 # Differences from Fluentd that are meant, by case, with the reason. A case here must fail: one that passes
 # again is taken out.
