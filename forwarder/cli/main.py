@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "convert": ("forwarder.cli.convert", "convert a configuration between fluent.conf and YAML"),
     "cat": ("forwarder.cli.cat", "send standard input as events"),
     "grok": ("forwarder.cli.grok", "try grok patterns on text"),
+    "new": ("forwarder.cli.new", "make a package for a plugin of your own"),
     "status": ("forwarder.cli.status", "show the books, buffers and retries of running instances"),
     "plugins": ("forwarder.cli.plugins", "list the plugins, or show the reference of one"),
 }

@@ -1,0 +1,1 @@
+"""The worked examples of docs/plugin-guide.md and their tests; `forwarder new` makes packages of them."""
