@@ -1,4 +1,4 @@
-"""`make docs`: docs/compatibility.md, and a page of docs/reference for every kind of plugin.
+"""`make docs`: docs/compatibility.md, a page of docs/reference for every kind of plugin, and the JSON schema.
 
 Made from the declarations of the plugins and docs/fluentd-parameters.json.
 """
@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import compatibility  # the neighbour
 
 from forwarder.cli.plugins import reference
+from forwarder.cli.schema import schema
 from forwarder.core.refused import PLUGINS
 from forwarder.core.registry import KINDS, Registry
 
@@ -33,6 +34,9 @@ def pages(registry: Registry) -> dict[str, str]:
     made = {"compatibility.md": compatible(registry)}
     for kind in KINDS:
         made[f"reference/{kind}s.md"] = reference_page(registry, kind)
+    made["reference/forwarder.schema.json"] = (
+        json.dumps(schema(registry), ensure_ascii=False, indent=1) + "\n"
+    )
     return made
 
 

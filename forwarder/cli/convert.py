@@ -23,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the other form; what one should know goes to standard error."""
-    from forwarder.config.convert import to_conf, to_yaml  # noqa: PLC0415 - needs PyYAML
+    try:
+        from forwarder.config.convert import to_conf, to_yaml  # noqa: PLC0415 - an optional dependency
+    except ImportError as error:
+        raise ConfigError("YAML needs PyYAML: pip install 'forwarder[yaml]'") from error
 
     from_yaml = args.file.endswith((".yaml", ".yml"))
     wanted = args.to or ("conf" if from_yaml else "yaml")

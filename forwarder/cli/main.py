@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "cat": ("forwarder.cli.cat", "send standard input as events"),
     "grok": ("forwarder.cli.grok", "try grok patterns on text"),
     "new": ("forwarder.cli.new", "make a package for a plugin of your own"),
+    "schema": ("forwarder.cli.schema", "print a JSON schema of the YAML form, for editors"),
     "status": ("forwarder.cli.status", "show the books, buffers and retries of running instances"),
     "plugins": ("forwarder.cli.plugins", "list the plugins, or show the reference of one"),
 }

@@ -65,7 +65,7 @@ def _summary(registry: Registry, kind: str, name: str) -> str:
         cls = registry.load(kind, name)
     except ConfigError as error:
         return f"(cannot be loaded: {error.message})"
-    return _documentation(cls).partition("\n")[0]
+    return documentation(cls).partition("\n")[0]
 
 
 def _show(registry: Registry, name: str, kinds: list[str], *, as_json: bool) -> int:
@@ -92,7 +92,7 @@ def _show(registry: Registry, name: str, kinds: list[str], *, as_json: bool) -> 
     return 0
 
 
-def _documentation(cls: type[Plugin]) -> str:
+def documentation(cls: type[Plugin]) -> str:
     """What the plugin says of itself: its file's docstring if it has one of its own, else the class's."""
     module = sys.modules.get(cls.__module__)
     text = (module.__doc__ if module is not None else None) or cls.__doc__ or ""
@@ -101,7 +101,7 @@ def _documentation(cls: type[Plugin]) -> str:
 
 def reference(kind: str, name: str, cls: type[Plugin]) -> dict[str, Any]:
     """A plugin's reference as plain values, ready for JSON."""
-    return {"kind": kind, "name": name, "doc": _documentation(cls), **_declared(cls)}
+    return {"kind": kind, "name": name, "doc": documentation(cls), **_declared(cls)}
 
 
 def _declared(cls: type[Plugin] | type[Section]) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _declared(cls: type[Plugin] | type[Section]) -> dict[str, Any]:
 def _param(name: str, param: Param[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"name": name, "type": param.kind, "doc": param.doc, "required": param.required}
     if not param.required:
-        found["default"] = _plain(param.default)
+        found["default"] = plain(param.default)
     for key in ("values", "of", "alias", "deprecated", "obsolete", "unsupported", "secret"):
         value = getattr(param, key)
         if value:
@@ -129,14 +129,14 @@ def _param(name: str, param: Param[Any]) -> dict[str, Any]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A default as JSON can say it."""
     if isinstance(value, re.Pattern):
         return value.pattern
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain(each) for key, each in value.items()}
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
@@ -152,7 +152,7 @@ def _section(name: str, param: SectionParam[Any]) -> dict[str, Any]:
     if param.default is not None:
         found["default"] = param.default
     if param.defaults:
-        found["defaults"] = _plain(param.defaults)
+        found["defaults"] = plain(param.defaults)
     if param.free:
         found["free"] = True
     if param.section is not None:

@@ -135,4 +135,7 @@ def test_the_generated_pages_have_every_plugin_and_parameter(monkeypatch: pytest
         assert [name for name in registry.names(kind) if f"\n## {name}\n" not in page] == []
     assert "| `message_length_limit` | size | `2048` |" in pages["reference/inputs.md"]
     assert all(f"| {plugin} |" in pages["compatibility.md"] for plugin in FOUND)
+    assert json.loads(pages["reference/forwarder.schema.json"])["definitions"]["input.udp"]["properties"][
+        "port"
+    ]
     assert (ROOT / "docs" / "compatibility.md").exists()
