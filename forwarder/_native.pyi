@@ -46,6 +46,41 @@ class EventBatch:
         """The events from `start` up to `stop`."""
 
 @final
+class BodyReader:
+    """Reads the bodies of an input's requests. For any number of threads."""
+
+    def __new__(
+        cls,
+        parser: CompiledParser,
+        *,
+        time_key: str | None = None,
+        keep_time_key: bool = False,
+        time: dict[str, Any] | None = None,
+    ) -> BodyReader:
+        """`time_key`: the field with the time of records for which the parser gives none. `time`: how it is
+        written, as `CommonParser.options()` gives it; None: a number of seconds.
+
+        Raises:
+            ValueError: (message, parameter) for a time format that cannot be used.
+        """
+    def read(
+        self,
+        form: str,
+        body: bytes,
+        tag: str,
+        time_ns: int | None = None,
+        added: dict[str, Any] | None = None,
+    ) -> Intake:
+        """The events of a body. Releases the GIL.
+
+        `form`: "text" for the parser, "lines" (one text a line), "msgpack" (maps, or arrays of them).
+        `time_ns`: the time of all events. `added`: fields that every record gets.
+
+        Raises:
+            ValueError: (message, reason): the body is refused as a whole.
+        """
+
+@final
 class BulkEncoder:
     """Makes Elasticsearch bulk requests of chunks. For any number of threads."""
 
@@ -645,6 +680,14 @@ def ltsv_parser(
     delimiter: str, delimiter_pattern: str | None, label_delimiter: str, options: dict[str, Any]
 ) -> CompiledParser:
     """Fields that name themselves. Raises ValueError (message, parameter)."""
+
+def form_fields(text: bytes, most: int) -> list[tuple[bytes, bytes]]:
+    """The fields of a query or an `application/x-www-form-urlencoded` body, decoded. Raises ValueError
+    (message, reason) for more than `most`."""
+
+def inflate(method: str, data: bytes, limit: int) -> bytes:
+    """What was compressed by "gzip", "deflate" or "zstd". Raises ValueError (message, reason) for what is
+    broken, longer than `limit` bytes, or more than 1100 times (and 16 MiB) as long as it was."""
 
 def check_regexp(expression: str) -> None:
     """Raises ValueError (message, parameter) where a Ruby regexp does not compile."""

@@ -4,7 +4,7 @@
 //! working memory; a [`Filling`] is the two together with an open parser session. Nothing is allocated per
 //! event. Events without a time get the time at which their batch was received (one clock read per batch).
 
-mod edit;
+pub(crate) mod edit;
 
 use std::collections::HashMap;
 use std::net::IpAddr;

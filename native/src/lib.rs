@@ -2,6 +2,7 @@
 
 pub mod accessor;
 pub mod apache2;
+pub mod body;
 pub mod bulk;
 pub mod bulk_response;
 pub mod columns_out;
@@ -61,6 +62,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use crate::apache2::apache2_parser;
+    #[pymodule_export]
+    use crate::body::{BodyReader, form_fields, inflate_bytes};
     #[pymodule_export]
     use crate::bulk::{Bulk, BulkEncoder, BulkRequests};
     #[pymodule_export]

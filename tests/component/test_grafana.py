@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,10 @@ def page() -> Scrape:
     config = (
         SOURCE
         + """
+        <source>
+          @type http
+          port 0
+        </source>
         <filter **>
           @type parser
           key_name m
@@ -60,6 +65,7 @@ def page() -> Scrape:
     with run(config, plugins={("output", "refuses"): Refuses}) as driver:
         driver.emit("t", {"m": "x"}, {"no": "field"})
         driver.emit("unmatched", {"m": "x"})
+        urllib.request.urlopen(f"http://127.0.0.1:{driver.plugin('in_http').bound_port}/").close()
         driver.wait_for(lambda: driver["out_refuses"].rejected)
         return scrape(driver)
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, suppress
 import pytest
 
 from forwarder.api import http as server_module
+from forwarder.api.http_server import Limits
 from forwarder.api.testing import Driver, run
 from tests.conftest import Certificates
 
@@ -125,14 +126,14 @@ def test_a_thousand_connections_leave_room_for_a_probe(driver: Driver) -> None:
                 sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
             if number % 100 == 99:
                 assert get(driver) == (200, b"ok\n")
-        server = driver.plugin("in_prometheus")._server
-        assert len(server._connections) <= server_module.MAX_CONNECTIONS
+        server = driver.plugin("in_prometheus")._server._server
+        assert len(server._connections) <= server_module.LIMITS.connections
         assert get(driver)[0] == 200
     assert get(driver)[0] == 200
 
 
 def test_a_connection_that_sends_half_a_request_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(server_module, "LIMITS", Limits(request_seconds=0.2))
     with run(CONFIG) as driver, connect(driver) as slow, connect(driver) as silent:
         slow.sendall(b"GET /healthz HTTP/1.1\r\n")
         started = time.monotonic()

@@ -20,7 +20,6 @@ from forwarder.core.registry import KINDS, Registry
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("FORWARDER_SHARED", ROOT.parent / "shared"))
 SUITE = SHARED / "conformance"
-STAND_IN = Path(__file__).parent / "stand_in"
 FORWARDER = Path(sys.executable).parent / "forwarder"
 
 # Section -> kind of plugin that its @type names.
@@ -95,23 +94,12 @@ def missing_types(case: Path, registry: Registry, known: set[tuple[str, str]]) -
     return sorted(missing)
 
 
-def of_another_area(case: Path) -> bool:
-    """Whether a case is not about in_http itself, so that the stand-in can give its events."""
-    area = json.loads((case / "expected.json").read_text())["area"]
-    return area not in ("input", "config")
-
-
 def applicable() -> list[str]:
     if not SUITE.is_dir():
         return []
     registry, known = Registry(), fluentd_types()
     cases = sorted(path for path in (SUITE / "cases").iterdir() if (path / "expected.json").exists())
-    return [
-        case.name
-        for case in cases
-        if not (missing := missing_types(case, registry, known))
-        or (missing == ["input http"] and of_another_area(case))
-    ]
+    return [case.name for case in cases if not missing_types(case, registry, known)]
 
 
 CASES = applicable()
@@ -128,10 +116,6 @@ def test_listed_differences_exist() -> None:
     assert set(DIFFERENT) <= names
 
 
-def test_the_stand_in_is_needed() -> None:
-    assert "http" not in Registry().names("input"), f"there is an in_http now: take out {STAND_IN}"
-
-
 @pytest.mark.parametrize(
     "case",
     [
@@ -140,7 +124,7 @@ def test_the_stand_in_is_needed() -> None:
     ],
 )
 def test_case(case: str) -> None:
-    command = shlex.join([str(FORWARDER), "run", "-p", str(STAND_IN), "-c", "{conf}"])
+    command = shlex.join([str(FORWARDER), "run", "-c", "{conf}"])
     done = subprocess.run(
         # One retry: the cases send over the real network and wait for a limited time.
         [sys.executable, SUITE / "run.py", "--cmd", command, "--jobs", "1", "--retry", "1", "--only", case],

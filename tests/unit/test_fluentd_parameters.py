@@ -25,7 +25,6 @@ NOT_BUILT = {
     "filter elasticsearch_genid",
     "input elasticsearch",
     "input exec",
-    "input http",
     "input s3",
     "input tail",
     "output buffer",

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Read};
 
-use flate2::read::MultiGzDecoder;
+use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
 /// A payload may grow to so many bytes whatever its ratio.
 const HARMLESS: usize = 16 << 20;
@@ -55,6 +55,9 @@ pub fn inflate(method: &[u8], data: &[u8], limit: usize) -> Result<Vec<u8>, Unus
     let mut out = Vec::with_capacity(data.len().saturating_mul(4).min(most).min(1 << 20));
     let read = match method {
         b"gzip" => MultiGzDecoder::new(data).take(most as u64 + 1).read_to_end(&mut out),
+        // HTTP's "deflate" is zlib's format; some senders leave its two bytes away (RFC 9110, 8.4.1.2)
+        b"deflate" if is_zlib(data) => ZlibDecoder::new(data).take(most as u64 + 1).read_to_end(&mut out),
+        b"deflate" => DeflateDecoder::new(data).take(most as u64 + 1).read_to_end(&mut out),
         b"zstd" => zstd::stream::read::Decoder::with_buffer(data)
             .and_then(|decoder| decoder.take(most as u64 + 1).read_to_end(&mut out)),
         other => return Err(Unusable::Method(String::from_utf8_lossy(&other[..other.len().min(64)]).into())),
@@ -65,6 +68,11 @@ pub fn inflate(method: &[u8], data: &[u8], limit: usize) -> Result<Vec<u8>, Unus
         false if most == limit => Err(Unusable::TooLong(limit)),
         false => Err(Unusable::Bomb(RATIO)),
     }
+}
+
+/// Whether `data` starts as zlib's format does (RFC 1950, 2.2).
+fn is_zlib(data: &[u8]) -> bool {
+    matches!(data, [method, flags, ..] if method & 15 == 8 && (u32::from(*method) << 8 | u32::from(*flags)) % 31 == 0)
 }
 
 #[cfg(test)]
@@ -86,6 +94,19 @@ mod tests {
             inflate(b"zstd", &double(zstd::encode_all(&b"abc"[..], 1).unwrap()), 100).unwrap(),
             b"abcabc"
         );
+    }
+
+    #[test]
+    fn deflate_is_with_or_without_the_head_of_zlib() {
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        zlib.write_all(b"abc").unwrap();
+        let mut raw = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+        raw.write_all(b"abc").unwrap();
+        for packed in [zlib.finish().unwrap(), raw.finish().unwrap()] {
+            assert_eq!(inflate(b"deflate", &packed, 3).unwrap(), b"abc");
+            assert!(matches!(inflate(b"deflate", &packed, 2), Err(Unusable::TooLong(2))));
+            assert!(matches!(inflate(b"deflate", &packed[..2], 9), Err(Unusable::Broken(_))));
+        }
     }
 
     #[test]

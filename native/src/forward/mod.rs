@@ -6,7 +6,7 @@
 
 pub mod decoder;
 pub mod entries;
-mod inflate;
+pub mod inflate;
 pub mod message;
 pub mod python;
 pub mod server;
