@@ -20,10 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--socket", metavar="PATH", help="control socket (default: of all instances of this user)")
     add("--json", action="store_true", help="print JSON")
+    add("--check", action="store_true",
+        help="print one line; status 1 where an instance does not answer or makes no progress")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the state of each instance; 1 where there is none."""
+    """Prints the state of each instance; 1 where there is none, or (`--check`) one is in a bad state."""
     found = []
     for path in [args.socket] if args.socket else control_path.sockets():
         try:
@@ -35,6 +37,10 @@ def run(args: argparse.Namespace) -> int:
         found.append({"socket": path, **answer["status"]})
     if not found:
         raise ForwarderError("no running instance found; --socket PATH asks a certain one")
+    if args.check:
+        reasons = [f"process {each['pid']}: {why}" for each in found for why in each["dead"]]
+        print("; ".join(reasons) or "; ".join(f"process {each['pid']}: {each['state']}" for each in found))
+        return 1 if reasons else 0
     if args.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0

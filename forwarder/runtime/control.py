@@ -111,7 +111,10 @@ class Control:
         action = request["do"]
         engine = self._engine()
         if action == "status":
-            yield {"ok": True, "status": status(engine)}
+            try:
+                yield {"ok": True, "status": status(engine)}
+            except TimeoutError as error:  # from the books, not from the connection
+                yield {"ok": False, "error": str(error)}
             return
         nodes = [node for placed in engine.plugins if isinstance(node := placed.node, BufferedOutput)]
         if request.get("id"):

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from forwarder import __version__
+from forwarder.api.health import dead
 from forwarder.core.delivery import BufferedOutput
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ def status(engine: Engine) -> dict[str, Any]:
         received + added = handed_on (sources, filters) or delivered (outputs)
                            + buffered + to_error + the sum of lost + in_flight
 
-    `added` includes what was recovered from a buffer at the start. Raises TimeoutError: a delivery has held
-    its lock for seconds.
+    `dead`: why it makes no progress, as `/healthz` says. `added` includes what was recovered from a buffer at
+    the start. Raises TimeoutError: a delivery has held its lock for seconds.
     """
     metrics = engine.metrics()
     stores = {info.parent for info in engine.describe()}
@@ -38,6 +39,7 @@ def status(engine: Engine) -> dict[str, Any]:
     return {
         "version": __version__, "pid": os.getpid(), "worker": worker, "state": metrics.state,
         "config": engine.process.get("config_path"), "time": time.time(),
+        "dead": dead(metrics),
         "totals": metrics.totals()._asdict(),
         "sources": lines["input"],
         "filters": lines["filter"],

@@ -35,8 +35,9 @@ from forwarder.api import (
     string,
 )
 from forwarder.api.exposition import CONTENT_TYPE, Page, families
+from forwarder.api.health import dead, not_ready
 from forwarder.api.http import HttpServer, Request, Response
-from forwarder.api.metrics import BufferMetrics, Family, Metrics, Sample
+from forwarder.api.metrics import Family, Sample
 from forwarder.api.server import check_certificate
 from forwarder.api.shared_sections import Transport
 
@@ -157,33 +158,3 @@ class PrometheusInput(Input):
 def _answer(reasons: list[str]) -> Response:
     text = "".join(f"{reason}\n" for reason in reasons) or "ok\n"
     return Response(503 if reasons else 200, text.encode())
-
-
-def _buffers(metrics: Metrics) -> Iterator[tuple[str, BufferMetrics]]:
-    for plugin in metrics.plugins.values():
-        if plugin.buffer is not None:
-            yield plugin.id, plugin.buffer
-
-
-def dead(metrics: Metrics) -> list[str]:
-    """Why the process makes no progress; empty: it does."""
-    if metrics.state != "running":
-        return []
-    return [
-        f"{name}: a flush thread has ended"
-        for name, buffer in _buffers(metrics)
-        if buffer.flush_threads < buffer.flush_threads_wanted
-    ]
-
-
-def not_ready(metrics: Metrics, failing_seconds: float) -> list[str]:
-    """Why the process should get no events now; empty: it should."""
-    reasons = [] if metrics.state == "running" else [metrics.state]
-    for name, buffer in _buffers(metrics):
-        if buffer.refuses:
-            reasons.append(f"{name}: the buffer is full, or its disk takes nothing")
-        if buffer.retry.gave_up:
-            reasons.append(f"{name}: a chunk was given up, and none was delivered since")
-        elif buffer.retry.failing_seconds > failing_seconds:
-            reasons.append(f"{name}: nothing was delivered for {buffer.retry.failing_seconds:.0f} s")
-    return reasons

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,22 @@ def test_what_a_killed_instance_left_is_replaced_and_a_living_one_is_not(home: P
         first.close()
         with pytest.raises(ForwarderError, match="no instance"):
             list(ask(path, {"do": "status"}))
+
+
+def test_check_says_in_a_line_whether_it_works(
+    driver: Driver, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["status", "--check"]) == 0
+    assert capsys.readouterr().out == f"process {os.getpid()}: running\n"
+    node = next(placed.node for placed in driver.engine.plugins if placed.context.id == "memory")
+    node._threads.append(threading.Thread())
+    assert main(["status", "--check"]) == 1
+    assert capsys.readouterr().out == f"process {os.getpid()}: memory: a flush thread has ended\n"
+    node._threads.pop()
+    monkeypatch.setattr("forwarder.core.delivery._LOCK_SECONDS", 0.05)
+    with node._work:
+        assert main(["status", "--check"]) == 1
+    assert "memory: the delivery has held its lock" in capsys.readouterr().err
 
 
 def test_without_a_running_instance_status_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

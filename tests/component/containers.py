@@ -1,0 +1,93 @@
+"""Running a container's command as a process: same configuration and environment, a root file system that is
+read-only, other ports and folders."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+from forwarder_process import ForwarderProcess, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKER = ROOT / "docker"
+_READ_ONLY = (
+    'mount -o bind,remount,ro / && mount --bind "$0" "$0" && mount -o bind,remount,rw "$0" && exec "$@"'
+)
+_VARIABLE = re.compile(r"ENV(?:\.fetch\('(\w+)'\)|\['(\w+)'\])")
+_PORT = re.compile(r"(?m)^(\s*port )(\d+)$")
+
+
+@cache
+def dockerfile() -> list[tuple[str, str]]:
+    """The instructions of docker/Dockerfile as (word, rest)."""
+    text = re.sub(r"(?m)^#.*\n", "", (DOCKER / "Dockerfile").read_text()).replace("\\\n", " ")
+    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in text.splitlines() if line.strip()]
+
+
+def variables(config: str) -> tuple[set[str], set[str]]:
+    """(all that a configuration reads from the environment, what it cannot do without)."""
+    found = _VARIABLE.findall(config)
+    return {needed or optional for needed, optional in found}, {needed for needed, _ in found if needed}
+
+
+def read_only(writable: Path) -> list[str]:
+    """A command prefix that makes all but a folder read-only, where that is allowed."""
+    prefix = ["unshare", "--mount", "sh", "-c", _READ_ONLY, str(writable)]
+    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode == 0:
+        return prefix
+    if os.environ.get("CI"):
+        pytest.fail("no right to mount: a read-only root file system cannot be tried")
+    return []
+
+
+class Container(ForwarderProcess):
+    """A forwarder as a container runs it. `ports`: which of its ports are which here.
+
+    Args:
+        config: as in the image. env: what the container gets. options: as its command has them.
+    """
+
+    def __init__(
+        self, folder: Path, config: str, env: Mapping[str, str], options: Sequence[str] = ("--no-supervisor",)
+    ) -> None:
+        self.ports: dict[int, int] = {}
+        folder.mkdir()
+        for name in ("tmp", "lib"):
+            (folder / name).mkdir()
+        config = _PORT.sub(lambda found: f"{found[1]}{self.port(int(found[2]))}", config)
+        config = config.replace("/var/lib/forwarder", str(folder / "lib")).replace(
+            "bind 0.0.0.0", "bind 127.0.0.1"
+        )
+        self.variables = {
+            "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(folder / "tmp"),
+            "FLUENT_BACKUP_DIR": str(folder / "lib" / "backup"), **env,
+        }  # fmt: skip
+        super().__init__(folder, config, options=options, prefix=read_only(folder))
+        self._env = self.variables
+
+    def port(self, number: int) -> int:
+        """The port here that stands for a port in the container."""
+        return self.ports.setdefault(number, free_port())
+
+    def healthcheck(self) -> tuple[int, str]:
+        """What the image's HEALTHCHECK says: status and text."""
+        command = [sys.executable, "-m", "forwarder.cli.main", "status", "--check"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=self.variables)
+        return done.returncode, done.stdout + done.stderr
+
+    def probe(self, path: str, port: int = 24231) -> int:
+        """The status of an HTTP probe."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port(port)}{path}", timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
