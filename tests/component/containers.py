@@ -66,6 +66,7 @@ class Container(ForwarderProcess):
         config = config.replace("/var/lib/forwarder", str(folder / "lib")).replace(
             "bind 0.0.0.0", "bind 127.0.0.1"
         )
+        config = config.replace("flush_interval 1s", "flush_interval 0.05")
         self.variables = {
             "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(folder / "tmp"),
             "FLUENT_BACKUP_DIR": str(folder / "lib" / "backup"), **env,
