@@ -253,8 +253,13 @@ def test_the_stack_indexes_and_keeps_what_the_service_logs(tmp_path: Path, store
                 "s3", endpoint_url=store, aws_access_key_id="a", aws_secret_access_key="b",
                 region_name="us-east-1", config=Config(s3={"addressing_style": "path"}),
             )  # fmt: skip
-            found.wait(lambda: client.list_objects_v2(Bucket="logs").get("Contents"))
-            (first, *_) = client.list_objects_v2(Bucket="logs")["Contents"]
+
+            def objects() -> list[Any]:
+                made = client.list_buckets()["Buckets"]
+                return client.list_objects_v2(Bucket="logs").get("Contents", []) if made else []
+
+            found.wait(objects)
+            first = objects()[0]
             assert re.fullmatch(r"app\.service/\d{4}/\d\d/\d\d/\d+_0\.gz", first["Key"]), first["Key"]
             check_health(found)
             assert found.stop() == 0
