@@ -255,11 +255,14 @@ def free_sections(doc: str, *, name: str) -> SectionParam[list[dict[str, Any]]]:
                         default=None, free=True)  # fmt: skip
 
 
-def output_sections(doc: str, *, name: str) -> SectionParam[list[Output]]:
+def output_sections(
+    doc: str, *, name: str, section: type[Section] | None = None
+) -> SectionParam[list[Output]]:
     """Sections that are outputs themselves (`<store>`); each gets its own delivery. Their argument is
-    in `plugin.context.argument`."""
-    return SectionParam(doc, section=None, kind="output", name=name, multiple=True, required=True, init=False,
-                        default=None)  # fmt: skip
+    in `plugin.context.argument`. `section`: parameters in them that are the outer output's; they are in
+    `plugin.share`."""
+    return SectionParam(doc, section=section, kind="output", name=name, multiple=True, required=True,
+                        init=False, default=None)  # fmt: skip
 
 
 def declarations(cls: type[Plugin] | type[Section]) -> dict[str, Param[Any] | SectionParam[Any]]:

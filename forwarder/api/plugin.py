@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from forwarder._native import CompiledFormatter, CompiledParser, EventBatch, EventStream
 from forwarder.api.buffering import BufferSection, ChunkKeys, with_defaults
 from forwarder.api.errors import ConfigError
-from forwarder.api.parameters import SectionParam, boolean, float_, section
+from forwarder.api.parameters import Section, SectionParam, boolean, float_, section
 
 if TYPE_CHECKING:
     from forwarder.api.chunk import Chunk
@@ -121,6 +121,8 @@ class Plugin:
     outputs must say so; one that does not is refused where there are several workers, except in a `<worker>`
     section."""
     context: Context
+    share: Section | None = None
+    """Parameters of its section that are those of the output around it (`output_sections`)."""
     given: frozenset[str] = frozenset()
     """Names of the parameters and sections that the configuration sets (rather than a default)."""
 

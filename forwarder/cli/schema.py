@@ -188,6 +188,9 @@ class _Definitions:
             text += f" Defaults here: {json.dumps(plain(declared.defaults), ensure_ascii=False)}."
         if declared.free:
             one: Schema = {"type": "object", "additionalProperties": {"type": [*_SCALAR["type"], "array"]}}
+        elif declared.section is not None and declared.kind is not None:
+            # an output with parameters of the one around it: the definitions of outputs take no others
+            one = {**self.section(declared.section), "additionalProperties": True}
         elif declared.section is not None:
             one = self.section(declared.section)
         else:

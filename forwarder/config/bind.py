@@ -294,6 +294,7 @@ class _Binder:
             return None
         before = len(self.diagnostics.errors)
         plugin = None
+        share = None if declared.section is None else self.share(declared.section(), element)
         try:
             plugin = self.factory(declared.kind or "", type_name, element)
         except ConfigError as error:
@@ -302,7 +303,20 @@ class _Binder:
             self.diagnostics.exception(error, element)
         if len(self.diagnostics.errors) != before:
             self.ok = False
+        if plugin is not None:
+            plugin.share = share
         return plugin
+
+    def share(self, share: Section, element: Element) -> Section:
+        """Binds those parameters of a plugin's section that are its owner's."""
+        binder = _Binder(share, element, self.factory, self.diagnostics, self.path)
+        for name, declaration in binder.declared.items():
+            if isinstance(declaration, Param):
+                binder.param(name, declaration)
+        share.given = frozenset(binder.given)
+        with self.diagnostics.located(element):
+            share.configure()
+        return share
 
     def unknown(self, sections: set[str]) -> None:
         names = [name for name, value in self.declared.items() if isinstance(value, Param)]

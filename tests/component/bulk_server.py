@@ -128,7 +128,7 @@ class BulkServer:
                 self.wfile.write(data)
                 self.close_connection |= fake.close_after_answer
 
-            do_GET = do_POST = serve  # noqa: N815
+            do_GET = do_POST = do_PUT = serve  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 pass

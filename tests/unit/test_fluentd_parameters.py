@@ -27,13 +27,10 @@ NOT_BUILT = {
     "input exec",
     "input s3",
     "input tail",
-    "output buffer",
     "output elasticsearch_data_stream",
     "output elasticsearch_dynamic",
     "output exec",
     "output exec_filter",
-    "output http",
-    "output roundrobin",
     "parser msgpack",
 }
 
