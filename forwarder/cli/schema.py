@@ -187,10 +187,15 @@ class _Definitions:
         if declared.defaults:
             text += f" Defaults here: {json.dumps(plain(declared.defaults), ensure_ascii=False)}."
         if declared.free:
-            one: Schema = {"type": "object", "additionalProperties": {"type": [*_SCALAR["type"], "array"]}}
+            values: Schema = {"type": [*_SCALAR["type"], "array", "object"]}
+            one: Schema = {"type": "object", "additionalProperties": values}
         elif declared.section is not None and declared.kind is not None:
             # an output with parameters of the one around it: the definitions of outputs take no others
-            one = {**self.section(declared.section), "additionalProperties": True}
+            one = {
+                **self._declared(declared.section, {}, own),
+                "required": ["$type"],
+                "additionalProperties": True,
+            }
         elif declared.section is not None:
             one = self.section(declared.section)
         else:
