@@ -191,11 +191,8 @@ class _Definitions:
             one: Schema = {"type": "object", "additionalProperties": values}
         elif declared.section is not None and declared.kind is not None:
             # an output with parameters of the one around it: the definitions of outputs take no others
-            one = {
-                **self._declared(declared.section, {}, own),
-                "required": ["$type"],
-                "additionalProperties": True,
-            }
+            one = self.section(declared.section)
+            self.definitions[self._sections[declared.section]]["additionalProperties"] = True
         elif declared.section is not None:
             one = self.section(declared.section)
         else:
