@@ -19,7 +19,8 @@ from forwarder_process import ForwarderProcess, free_port
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
 _READ_ONLY = (
-    'mount -o bind,remount,ro / && mount --bind "$0" "$0" && mount -o bind,remount,rw "$0" && exec "$@"'
+    "mount -o bind,remount,ro / && mount -t tmpfs -o ro tmpfs /run && "
+    'mount --bind "$0" "$0" && mount -o bind,remount,rw "$0" && exec "$@"'
 )
 _VARIABLE = re.compile(r"ENV(?:\.fetch\('(\w+)'\)|\['(\w+)'\])")
 _PORT = re.compile(r"(?m)^(\s*port )(\d+)$")
@@ -39,7 +40,8 @@ def variables(config: str) -> tuple[set[str], set[str]]:
 
 
 def read_only(writable: Path) -> list[str]:
-    """A command prefix that makes all but a folder read-only, where that is allowed."""
+    """A command prefix that makes all but a folder read-only and hides /run with the control sockets of other
+    processes, where that is allowed."""
     prefix = ["unshare", "--mount", "sh", "-c", _READ_ONLY, str(writable)]
     if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode == 0:
         return prefix
@@ -80,7 +82,7 @@ class Container(ForwarderProcess):
 
     def healthcheck(self) -> tuple[int, str]:
         """What the image's HEALTHCHECK says: status and text."""
-        command = [sys.executable, "-m", "forwarder.cli.main", "status", "--check"]
+        command = [*self._prefix, sys.executable, "-m", "forwarder.cli.main", "status", "--check"]
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=self.variables)
         return done.returncode, done.stdout + done.stderr
 

@@ -81,7 +81,13 @@ class Client:
             try:
                 return self._unpacker.unpack()
             except msgpack.OutOfData:
-                data = self.socket.recv(65536)
+                try:
+                    data = self.socket.recv(65536)
+                except ConnectionResetError:
+                    # linger_timeout is 0: TLS connections are reset, which Python 3.13 and later tell
+                    if not isinstance(self.socket, ssl.SSLSocket):
+                        raise
+                    return None
                 if not data:
                     return None
                 self._unpacker.feed(data)
