@@ -455,6 +455,8 @@ class StreamServer:
         """
     def next(self, max_wait_ms: int) -> Intake | None:
         """What has come, waiting at most so long for it; None: nothing. Not calling it is back-pressure."""
+    def lend(self, loan: MemoryLoan) -> None:
+        """Unfinished messages are borrowed from a budget from here on."""
     def stop(self, *, keep: bool = False) -> None:
         """From any thread: `next` gives what the kernel has, then closes everything and is `finished`.
         `keep`: who waits to be accepted is left to another process."""
@@ -487,6 +489,8 @@ class StreamFeeder:
     def __new__(
         cls, ingestor: Ingestor, *, delimiter: bytes | None = None, limit: int | None = None
     ) -> StreamFeeder: ...
+    def lend(self, loan: MemoryLoan) -> None:
+        """Unfinished messages are borrowed from a budget from here on."""
     def connect(self, address: str) -> FedConnection:
         """A new connection from an IP address."""
     def feed(self, connection: FedConnection, data: bytes) -> bool:
@@ -546,6 +550,8 @@ class ForwardServer:
         """What has come, waiting at most so long for it; None: nothing. Not calling it is back-pressure."""
     def acknowledge(self) -> None:
         """What `next` gave last is safe: senders that asked for it get an acknowledgement."""
+    def lend(self, loan: MemoryLoan) -> None:
+        """Unfinished messages are borrowed from a budget from here on."""
     def stop(self, *, keep: bool = False) -> None:
         """From any thread: `next` gives what the kernel has, then closes everything and is `finished`.
         `keep`: who waits to be accepted is left to another process."""
@@ -567,6 +573,8 @@ class ForwardFeeder:
     """As ForwardServer, for connections that Python reads and writes (TLS). For one thread."""
 
     def __new__(cls, rules: ForwardRules, *, deny_keepalive: bool = False) -> ForwardFeeder: ...
+    def lend(self, loan: MemoryLoan) -> None:
+        """Unfinished messages are borrowed from a budget from here on."""
     def connect(self, address: str, port: int = 0) -> FedForward:
         """A new connection from an IP address. Raises ValueError."""
     def feed(self, connection: FedForward, data: bytes) -> bool:
@@ -712,6 +720,40 @@ def grok_explain(library: Sequence[str], pattern: str, text: bytes) -> tuple[lis
 
 def integer_times(batch: EventBatch) -> bytes:
     """The batch's entries with whole seconds as times. Raises ValueError for what is no event stream."""
+
+@final
+class MemoryBudget:
+    """The memory that the process may keep beyond the batches at hand. For any thread.
+
+    Half of it is guaranteed, in equal parts, to borrowers that have less than theirs; the rest is for whoever
+    comes first.
+    """
+
+    limit_bytes: int
+    """0: no limit."""
+    def __new__(cls, limit_bytes: int = 0) -> MemoryBudget: ...
+    @property
+    def used_bytes(self) -> int:
+        """What all borrowers have."""
+    def borrow(self, name: str, *, unfinished: bool = False) -> MemoryLoan:
+        """A new borrower. `unfinished`: of messages whose end has not come yet."""
+    def loans(self) -> list[tuple[str, int]]:
+        """(name, bytes) of all borrowers."""
+
+@final
+class MemoryLoan:
+    """What one borrower has; given back when nobody holds it any more. Nothing is enforced: ask `full` before
+    taking more."""
+
+    def add(self, delta_bytes: int) -> None:
+        """Takes so many bytes more, or (negative) gives them back."""
+    def set(self, used_bytes: int) -> None:
+        """Has so many bytes from here on."""
+    @property
+    def used_bytes(self) -> int: ...
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be taken."""
 
 def keep_memory() -> None:
     """Has the C library reuse the memory of past batches (up to 64 MiB) instead of giving it back."""

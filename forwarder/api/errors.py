@@ -29,10 +29,13 @@ class BufferOverflow(ForwarderError):  # noqa: N818 - Fluentd's name for it
     Attributes:
         refused: events that the output has given back.
         taken: events of the batch that have gone on.
+        reason: under which an input that cannot wait counts the events as lost: "overflow", or "memory" where
+        the process has no more memory to lend.
     """
 
     refused = 0
     taken = 0
+    reason = "overflow"
 
 
 class PartialWrite(ForwarderError):  # noqa: N818 - says what happened, as BufferOverflow does

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from forwarder.api.errors import ConfigError
-from forwarder.api.metrics import FLUSH_BUCKETS, Family, Metrics, PluginMetrics, Sample
+from forwarder.api.metrics import FLUSH_BUCKETS, Family, MemoryMetrics, Metrics, PluginMetrics, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,6 +103,7 @@ def families(metrics: Metrics) -> Iterator[Family]:
     )  # fmt: skip
     yield from _buffers([plugin for plugin in plugins if plugin.buffer is not None])
     yield from _totals(metrics)
+    yield from _memory(metrics.memory)
 
 
 def _buffers(plugins: list[PluginMetrics]) -> Iterator[Family]:
@@ -151,6 +152,16 @@ def _totals(metrics: Metrics) -> Iterator[Family]:
     ):
         sample = Sample(getattr(totals, name), {})
         yield Family(f"forwarder_ledger_{name}_events", "gauge", text, [sample])
+
+
+def _memory(memory: MemoryMetrics) -> Iterator[Family]:
+    yield Family(
+        "forwarder_memory_limit_bytes", "gauge",
+        "What may be kept in memory: buffers, unfinished messages, chunks being written; 0: no limit.",
+        [Sample(memory.limit_bytes, {})],
+    )  # fmt: skip
+    used = [Sample(count, {"plugin_id": name}) for name, count in sorted(memory.by_plugin.items())]
+    yield Family("forwarder_memory_used_bytes", "gauge", "What is kept in memory, by plugin.", used)
 
 
 def _sample(plugin: PluginMetrics, value: float, suffix: str = "", /, **labels: str) -> Sample:

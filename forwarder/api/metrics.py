@@ -169,12 +169,22 @@ class Totals(NamedTuple):
     """Between two places: in a batch that an input has taken and the outputs have not yet."""
 
 
+class MemoryMetrics(NamedTuple):
+    """What the process keeps in memory beyond the batches at hand, in bytes."""
+
+    limit_bytes: int
+    """0: none."""
+    used_bytes: int
+    by_plugin: Mapping[str, int]
+
+
 class Metrics(NamedTuple):
     """A snapshot of all plugins, by id. Routers stand in it under their label's name (`@ROOT`)."""
 
     plugins: dict[str, PluginMetrics]
     state: str = "running"
     """"starting", "running" or "stopping"."""
+    memory: MemoryMetrics = MemoryMetrics(0, 0, {})
 
     def __getitem__(self, plugin_id: str) -> PluginMetrics:  # type: ignore[override]
         return self.plugins[plugin_id]

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from forwarder._native import CompiledFormatter, CompiledParser, EventBatch, EventStream
+from forwarder._native import CompiledFormatter, CompiledParser, EventBatch, EventStream, MemoryLoan
 from forwarder.api.buffering import BufferSection, ChunkKeys, with_defaults
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import Section, SectionParam, boolean, float_, section
@@ -94,6 +94,10 @@ class Context(Protocol):
         Raises:
             OSError: it cannot be had.
         """
+
+    def borrow(self, *, unfinished: bool = False) -> MemoryLoan:
+        """For what the plugin keeps in memory beyond the batch at hand, of the process's budget: book it once
+        a batch, and take no more while the loan is `full`. `unfinished`: messages whose end has not come."""
 
     @property
     def keeping_sockets(self) -> bool:

@@ -10,13 +10,14 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from forwarder._native import (
     CompiledParser,
     EventBatch,
     Ingestor,
     Intake,
+    MemoryLoan,
     StreamFeeder,
     StreamServer,
     UdpReceiver,
@@ -86,12 +87,21 @@ class Receiver(Protocol):
         """Whether everything was given after a stop."""
 
 
+@runtime_checkable
+class Borrower(Protocol):
+    """A receiver that keeps unfinished messages."""
+
+    def lend(self, loan: MemoryLoan) -> None:
+        """They are borrowed from here on."""
+
+
 class Reception:
     """The thread that hands on what a receiver takes in.
 
     Args:
         waits: the sender can wait (TCP): events are offered until the buffer takes them, and nothing is
-            read meanwhile. Otherwise (UDP) what a full buffer refuses is dropped and counted as `overflow`.
+            read meanwhile. Otherwise (UDP) what is refused is dropped and counted as `overflow` (the buffer
+            is full) or `memory` (the process's budget is).
         emitted: called when all that the receiver gave last has been emitted.
     """
 
@@ -102,6 +112,10 @@ class Reception:
         self._receiver = receiver
         self._waits = waits
         self._emitted = emitted
+        self._loan: MemoryLoan | None = None
+        if waits and isinstance(receiver, Borrower):
+            self._loan = plugin.context.borrow(unfinished=True)
+            receiver.lend(self._loan)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"in:{plugin.context.id}", daemon=True)
 
@@ -118,6 +132,10 @@ class Reception:
     def _run(self) -> None:
         receiver = self._receiver
         while not receiver.finished:
+            if self._loan is not None and self._loan.full and not self._stopping.is_set():
+                self._plugin.log_repeated("no memory is left, reading stopped until there is")
+                self._stopping.wait(RETRY_SECONDS)
+                continue
             try:
                 intake = receiver.next(MAX_WAIT_MS)
             except OSError as error:
@@ -161,7 +179,7 @@ class Reception:
                 if self._stopping.is_set() and give_up is None:
                     give_up = time.monotonic() + STOP_SECONDS
                 if not self._waits or (give_up is not None and time.monotonic() >= give_up):
-                    plugin.context.drop(len(batch), "overflow")
+                    plugin.context.drop(len(batch), error.reason)
                     plugin.log_repeated(
                         "buffer full, events dropped", count=len(batch), dropped=len(batch), error=str(error)
                     )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from forwarder._native import Intake, network_contains
+from forwarder._native import Intake, MemoryLoan, network_contains
 from forwarder.api.errors import ConfigError
 from forwarder.api.plugin import Input, Plugin
 from forwarder.api.server import listening
@@ -119,6 +119,9 @@ class Feeder(Protocol):
     def notice(self, what: str, sample: bytes) -> None:
         """Books "denied", "tls_error" or "connection_limit" for the log."""
 
+    def lend(self, loan: MemoryLoan) -> None:
+        """Unfinished messages are borrowed from here on."""
+
     @property
     def count(self) -> int:
         """Events and failures gathered so far."""
@@ -200,6 +203,10 @@ class TlsServer:
         accepted is left to another process, as it always is."""
         self._stopping = True
         self._waker.send(b"x")
+
+    def lend(self, loan: MemoryLoan) -> None:
+        """Unfinished messages are borrowed from here on."""
+        self._feeder.lend(loan)
 
     def next(self, max_wait_ms: int) -> Intake | None:
         """What has come, waiting at most so long for it; None: nothing."""

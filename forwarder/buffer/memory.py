@@ -9,6 +9,7 @@ from forwarder.buffer.compression import Codec, codec
 from forwarder.buffer.stage import Buffer, Step
 
 if TYPE_CHECKING:
+    from forwarder._native import MemoryLoan
     from forwarder.buffer.limits import Limits
     from forwarder.buffer.stage import Block
 
@@ -22,6 +23,11 @@ class MemoryBuffer(Buffer):
         number = self._codec.number
         unpack = self._codec.unpack
         self._unpack = (lambda data: unpack(data, number)) if self._codec.pack is not None else None
+
+    def lend(self, loan: MemoryLoan) -> None:
+        """All that the buffer holds is borrowed."""
+        loan.set(self.size_bytes)
+        self._loan = loan
 
     def make(self, key: Key, now: float, wall: float) -> MemoryChunk:
         """A new chunk."""

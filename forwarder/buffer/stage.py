@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from forwarder.buffer.chunk import BufferChunk, Key
 
 if TYPE_CHECKING:
+    from forwarder._native import MemoryLoan
     from forwarder.buffer.file import Recovery
     from forwarder.buffer.limits import Limits
 
@@ -47,6 +48,7 @@ class Buffer:
         self.staged: dict[Key, BufferChunk] = {}
         self.flying: dict[bytes, BufferChunk] = {}
         self._ready: deque[BufferChunk] = deque()
+        self._loan: MemoryLoan | None = None
         self._number = counter()
         self._retried = False
         """The chunk that was taken last had been tried before."""
@@ -71,6 +73,9 @@ class Buffer:
 
     def ended(self, chunk: BufferChunk) -> None:
         """A chunk is gone: delivered or given up."""
+
+    def lend(self, loan: MemoryLoan) -> None:
+        """What the buffer keeps in memory is borrowed from here on."""
 
     def open(self, now: float, wall: float) -> Recovery | None:
         """Before the first use. Raises OSError."""
@@ -105,7 +110,12 @@ class Buffer:
     @property
     def full(self) -> bool:
         """Whether nothing more may be appended. The limit is soft by one batch per emitting thread."""
-        return self.size_bytes >= self.limits.total_bytes
+        return self.size_bytes >= self.limits.total_bytes or self.short
+
+    @property
+    def short(self) -> bool:
+        """Whether the process has no more memory to lend to this buffer."""
+        return self._loan is not None and self._loan.full
 
     def pack(self, blocks: list[Block]) -> list[Block]:
         """The blocks as `append_all` takes them (compressed); needs no lock."""
@@ -130,6 +140,7 @@ class Buffer:
         steps = self._steps(blocks, now, wall, queue=queue)
         self.store(steps)
         news = False
+        grown = 0
         for before, chunk, data, count, full in steps:
             if before is not None:
                 self._queue(before)
@@ -142,12 +153,13 @@ class Buffer:
             chunk.count += count
             chunk.size_bytes += size
             self.events += count
-            self.size_bytes += size
+            grown += size
             if full:
                 self._queue(chunk)
                 news = True
             elif fresh:
                 news = self._plan(chunk, now, wall) or news
+        self._grow(grown)
         return news
 
     def _steps(self, blocks: Iterable[Block], now: float, wall: float, *, queue: bool) -> list[Step]:
@@ -234,7 +246,7 @@ class Buffer:
         """Leaves `rest` (`count` events) of a flying chunk; the others are dealt with."""
         if chunk.id in self.flying:
             self.events -= chunk.count - count
-            self.size_bytes -= chunk.size_bytes - len(rest)
+            self._grow(len(rest) - chunk.size_bytes)
             chunk.replace(rest, count)
 
     def queue(self, chunk: BufferChunk) -> None:
@@ -292,8 +304,13 @@ class Buffer:
     def _forget(self, chunk: BufferChunk) -> None:
         chunk.state = "gone"
         self.events -= chunk.count
-        self.size_bytes -= chunk.size_bytes
+        self._grow(-chunk.size_bytes)
         self.ended(chunk)
+
+    def _grow(self, size: int) -> None:
+        self.size_bytes += size
+        if self._loan is not None:
+            self._loan.add(size)
 
     def _planned(self, entry: tuple[float, int, Key]) -> BufferChunk | None:
         chunk = self.staged.get(entry[2])

@@ -61,6 +61,9 @@ def rendered(status: dict[str, Any]) -> list[str]:
             **totals
         ),
     ]
+    memory = status["memory"]
+    if memory["limit_bytes"]:
+        lines.append(f"in memory {memory['used_bytes']} of {memory['limit_bytes']} bytes")
     flow = ["received", "added", "on/out", "buffered", "@ERROR", "lost", "in flight"]
     for title in ("sources", "filters", "outputs", "unrouted"):
         if status[title]:

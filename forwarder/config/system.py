@@ -135,6 +135,10 @@ class SystemConfig(Section):
         "/etc/fluent/conf.d.",
         None,
     )
+    memory_limit_size = size(
+        "What all workers together may keep in memory: buffers, unfinished messages, chunks that are written;"
+        " not set: half of the cgroup's limit, at most a quarter of the machine.", None,
+    )  # fmt: skip
     umask = string("The process's umask, octal.", None)
     log = section(SystemLog, "The process's own log.")
     counter_server = optional_section(CounterServer, "Counter server.")
@@ -149,6 +153,8 @@ class SystemConfig(Section):
             )
         if self.workers < 1:
             raise ConfigError(f"{self.workers} is no number of workers: expected 1 or more", param="workers")
+        if self.memory_limit_size is not None and self.memory_limit_size < 1 << 20:
+            raise ConfigError("memory_limit_size: expected at least 1m", param="memory_limit_size")
         for name in ("file_permission", "dir_permission", "umask"):
             text: str | None = getattr(self, name)
             if text is not None and (not text or any(digit not in "01234567" for digit in text)):

@@ -14,6 +14,7 @@ from forwarder.buffer.place import place, root_path
 from forwarder.core.implements import overrides
 
 if TYPE_CHECKING:
+    from forwarder.api.buffering import BufferSection
     from forwarder.api.plugin import Output
     from forwarder.buffer.compression import Codec
     from forwarder.buffer.file import Recovery
@@ -27,15 +28,19 @@ if TYPE_CHECKING:
 class Buffers:
     """Makes the buffers of a configuration; no two may share a path."""
 
-    def __init__(self, system: SystemConfig, diagnostics: Diagnostics) -> None:
+    def __init__(
+        self, system: SystemConfig, diagnostics: Diagnostics, chunk_bytes: int | None = None
+    ) -> None:
+        """`chunk_bytes`: the largest chunk that there is memory for."""
         self._system = system
         self._diagnostics = diagnostics
+        self._chunk_bytes = chunk_bytes
         self._taken: dict[str, str] = {}
 
     def make(self, plugin: Output, context: PluginContext, packing: Codec, element: Element) -> Buffer:
         """The buffer of an output; touches no file. Raises ConfigError."""
         section = plugin.buffer
-        limits = Limits.of(section)
+        limits = self._within(Limits.of(section), section, element)
         if section.type not in FILE_TYPES:
             position = next(iter(element.children("buffer")), element).position
             for name in FILE_ONLY:
@@ -82,6 +87,20 @@ class Buffers:
             context.log_repeated(message, level="error", error=error)
 
         return FileBuffer(limits, options, report)
+
+    def _within(self, limits: Limits, section: BufferSection, element: Element) -> Limits:
+        """With chunks that there is memory for."""
+        most = self._chunk_bytes
+        if most is None or limits.chunk_bytes <= most:
+            return limits
+        if "chunk_limit_size" in section.given:
+            position = next(iter(element.children("buffer")), element).position
+            self._diagnostics.warning(
+                f"chunk_limit_size {limits.chunk_bytes} is more than there is memory for: {most} is used",
+                position, section=element.title, param="chunk_limit_size",
+                hint="see memory_limit_size of <system>",
+            )  # fmt: skip
+        return limits._replace(chunk_bytes=most)
 
 
 def recovered(found: Recovery, context: PluginContext) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, cast
 
+from forwarder._native import MemoryBudget
 from forwarder.api.errors import ConfigError
 from forwarder.api.plugin import Filter, Output, Plugin
 from forwarder.buffer.compression import codec
@@ -20,6 +21,7 @@ from forwarder.core.context import PluginContext, Routes
 from forwarder.core.delivery import BufferedOutput
 from forwarder.core.engine import ROOT, Engine, Placed
 from forwarder.core.implements import buffers, overrides
+from forwarder.core.memory import largest_chunk, limit_bytes
 from forwarder.core.pipeline import DirectOutput, FilterNode, OutputNode
 from forwarder.core.registry import Registry
 from forwarder.core.router import NoMatch, Router
@@ -47,13 +49,15 @@ def build(
     without_sources: bool = False,
     worker_id: int = 0,
     sockets: Sockets | None = None,
+    memory: MemoryBudget | None = None,
 ) -> Engine:
     """The engine of a configuration, ready to start.
 
     Args:
         root: from `forwarder.config.load`. diagnostics: takes all findings. structure: where
         `read_structure` has been called already. check_only: the engine will not be started. sockets: what
-        keeps the sockets that inputs listen on; not given: the engine has its own.
+        keeps the sockets that inputs listen on; not given: the engine has its own. memory: the process's
+        budget; not given: the engine has its own, without a limit unless `<system>` sets one.
 
     Raises:
         InvalidConfiguration: there are errors; all of them are in it.
@@ -67,6 +71,7 @@ def build(
         log or Log(),
         check_only=check_only,
         worker_id=worker_id,
+        memory=memory,
     )
     engine = builder.run(without_sources=without_sources, sockets=sockets)
     diagnostics.raise_errors()
@@ -76,7 +81,7 @@ def build(
 class _Builder:
     def __init__(
         self, structure: Structure, diagnostics: Diagnostics, registry: Registry, log: Log, *,
-        check_only: bool, worker_id: int,
+        check_only: bool, worker_id: int, memory: MemoryBudget | None,
     ) -> None:  # fmt: skip
         self.structure = structure
         self.diagnostics = diagnostics
@@ -84,11 +89,12 @@ class _Builder:
         self.log = log
         self.check_only = check_only
         self.worker_id = worker_id
-        self.routes = Routes()
+        limit = structure.system.memory_limit_size or 0 if memory is None else limit_bytes(structure.system)
+        self.routes = Routes(MemoryBudget(limit) if memory is None else memory)
         self.placed: list[Placed] = []
         self.made = 0
         self.hostname = os.uname().nodename
-        self.buffers = Buffers(structure.system, diagnostics)
+        self.buffers = Buffers(structure.system, diagnostics, largest_chunk(limit))
         self.ids = {
             found.value
             for element in structure.root.walk()

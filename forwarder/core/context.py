@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from forwarder._native import MemoryBudget
 from forwarder.api.errors import BufferOverflow, ConfigError
 from forwarder.telemetry.ledger import Counters, Metrics
 from forwarder.telemetry.log import Log, PluginLog
 
 if TYPE_CHECKING:
-    from forwarder._native import EventBatch
+    from forwarder._native import EventBatch, MemoryLoan
     from forwarder.api.metrics import Family, PluginInfo
     from forwarder.api.sockets import Binding, Bound
     from forwarder.core.engine import Engine
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 class Routes:
     """The routers of an engine by label."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: MemoryBudget | None = None) -> None:
         self.by_label: dict[str, Router] = {}
+        self.memory = MemoryBudget() if memory is None else memory
         self.engine: Engine | None = None
         """Set as soon as there is one."""
 
@@ -164,6 +166,10 @@ class PluginContext:
     def bind(self, binding: Binding) -> Bound:
         """A socket to listen on. Raises OSError."""
         return self._engine.sockets.bind(binding)
+
+    def borrow(self, *, unfinished: bool = False) -> MemoryLoan:
+        """Of the process's memory budget."""
+        return self._routes.memory.borrow(self.id, unfinished=unfinished)
 
     @property
     def keeping_sockets(self) -> bool:

@@ -27,7 +27,7 @@ from forwarder.core.rejected import UNRECOVERABLE, Piece, Search
 from forwarder.core.retry import RetryPolicy, RetryState
 
 if TYPE_CHECKING:
-    from forwarder._native import EventBatch
+    from forwarder._native import EventBatch, MemoryLoan
     from forwarder.api.metrics import BufferMetrics
     from forwarder.api.plugin import Output
     from forwarder.buffer.chunk import BufferChunk
@@ -57,9 +57,9 @@ class BufferedOutput(OutputNode):
         self._now = now
         self._wall = wall
         section = plugin.buffer
-        self.limits = Limits.of(section)
+        self.buffer: Buffer = MemoryBuffer(Limits.of(section)) if buffer is None else buffer
+        self.limits = self.buffer.limits
         self._blocks = Blocks(plugin, context, self.limits)
-        self.buffer: Buffer = MemoryBuffer(self.limits) if buffer is None else buffer
         self._pack = pack
         self._entries = not overrides(plugin, "format_batch")
         self._keeps = self.buffer.persistent
@@ -76,6 +76,9 @@ class BufferedOutput(OutputNode):
         self._work = Condition(lock)
         self._room = Condition(lock)
         self._threads: list[Thread] = []
+        self._loan: MemoryLoan | None = None
+        self._reading = 0
+        """Chunks of a persistent buffer that flush threads have at hand."""
         self._retries: dict[bytes, RetryState] = {}
         self._unconfirmed: dict[bytes, tuple[BufferChunk, float, bool]] = {}
         self._last_failed: bytes | None = None
@@ -106,18 +109,21 @@ class BufferedOutput(OutputNode):
         with self._work:
             if self._overflow == "drop_oldest_chunk":
                 while self._full():
+                    reason = "memory" if self.buffer.short else "overflow"
                     chunk = self.buffer.oldest()
                     if chunk is None:
                         break
                     self._retries.pop(chunk.id, None)
                     self.context.counters.displace()
-                    self.context.counters.lose(chunk.count, "overflow")
+                    self.context.counters.lose(chunk.count, reason)
                     self.context.log_repeated("buffer is full: oldest chunk dropped", events=chunk.count)
             elif self._overflow == "block":
                 if self._full() and not self._closed:
                     self.context.log_repeated("buffer is full: input waits")
                 while (self._full() or self.buffer.failing) and not self._closed and not self._draining:
-                    self._room.wait(_DISK_PATIENCE if self.buffer.failing else None)
+                    # others may give memory back, who do not notify
+                    alone = not self.buffer.failing and not self.buffer.short
+                    self._room.wait(None if alone else _DISK_PATIENCE)
             if not self._full() and not self.buffer.failing and not self._closed:
                 return
         if self.buffer.failing:
@@ -126,7 +132,14 @@ class BufferedOutput(OutputNode):
         raise self._overflowed()
 
     def _overflowed(self) -> BufferOverflow:
-        return BufferOverflow(f"{self.context.id}: buffer is full ({self.buffer.size_bytes} bytes)")
+        if not self.buffer.short:
+            return BufferOverflow(f"{self.context.id}: buffer is full ({self.buffer.size_bytes} bytes)")
+        error = BufferOverflow(
+            f"{self.context.id}: no memory is left (memory_limit_size); this buffer has "
+            f"{self.buffer.size_bytes} bytes"
+        )
+        error.reason = "memory"
+        return error
 
     def _full(self) -> bool:
         return self.buffer.full
@@ -137,7 +150,8 @@ class BufferedOutput(OutputNode):
         count = len(batch)
         counters.take(count)
         if to_error and self._throws and self._full() and self.context.has_error_label:
-            self.context.fail(batch, "overflow", self._overflowed())
+            error = self._overflowed()
+            self.context.fail(batch, error.reason, error)
             return False
         counters.frame.explained = 0
         try:
@@ -180,6 +194,8 @@ class BufferedOutput(OutputNode):
 
     def start(self) -> None:
         """Opens the buffer and starts the flush threads. Raises OSError: the buffer cannot be opened."""
+        self._loan = self.context.borrow()
+        self.buffer.lend(self._loan)
         recovery = self.buffer.open(self._now(), self._wall())
         if recovery is not None:
             recovered(recovery, self.context)
@@ -202,15 +218,40 @@ class BufferedOutput(OutputNode):
             chunk = self._next()
             if chunk is None:
                 return
+            held = self._hold_in_memory(chunk)
             try:
                 self._write(chunk)
             except Exception as error:  # ours, not the plugin's
                 self.context.log.error("flush thread failed", exc_info=error)
                 self._failed(chunk, error, by_secondary=False)
+            finally:
+                self._let_go_of_memory(held)
             del chunk  # or its content stays in memory while this thread waits for the next
             if self._burst and not self._draining:
                 with self._work:
                     self._work.wait_for(lambda: self._draining, self._burst)
+
+    def _hold_in_memory(self, chunk: BufferChunk) -> int:
+        """Borrows for the content of a chunk that an output reads from disk."""
+        loan = self._loan
+        if not self._keeps or loan is None:
+            return 0
+        held = chunk.size_bytes
+        loan.add(held)
+        return held
+
+    def _let_go_of_memory(self, held: int) -> None:
+        if not self._keeps:
+            return
+        with self._work:
+            if self._loan is not None:
+                self._loan.add(-held)
+            self._reading -= 1
+            self._work.notify_all()
+
+    def _short(self) -> bool:
+        """Whether no further chunk is read from disk, because there is no memory for it. One always is."""
+        return self._keeps and self._reading > 0 and self._loan is not None and self._loan.full
 
     def _next(self) -> BufferChunk | None:
         """Waits for the next chunk; None: stop."""
@@ -220,13 +261,15 @@ class BufferedOutput(OutputNode):
                 self._roll_back(now)
                 self.buffer.queue_due(now, wall)
                 paused = self._paused(now)
-                if not paused and not self._leaves:
+                short = self._short()
+                if not paused and not short and not self._leaves:
                     chunk = self.buffer.take(_ANY_TIME if self._draining else now)
                     if chunk is not None:
+                        self._reading += self._keeps
                         return chunk
-                if self._draining and not self._unconfirmed:
+                if self._draining and not self._unconfirmed and not short:
                     return None
-                self._work.wait(self._patience(now, wall, paused))
+                self._work.wait(self._patience(now, wall, max(paused, _DISK_PATIENCE * short)))
             return None
 
     def _paused(self, now: float) -> float:
@@ -653,6 +696,7 @@ class BufferedOutput(OutputNode):
             else:
                 self.buffer = MemoryBuffer(self.limits)
                 self.context.counters.lose(events, "shutdown")
+            self._loan = None
             self._unconfirmed.clear()
             self._work.notify_all()
             self._room.notify_all()

@@ -8,7 +8,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from forwarder._native import EventBatch, EventStream
-from forwarder.api.metrics import Family, PluginInfo
+from forwarder.api.errors import BufferOverflow
+from forwarder.api.metrics import Family, MemoryMetrics, PluginInfo
 from forwarder.api.plugin import Plugin
 from forwarder.core.delivery import BufferedOutput
 from forwarder.telemetry.ledger import Account, Counters, Metrics, cut
@@ -180,7 +181,14 @@ class Engine:
         plugins = cut([*accounts, Account(self._own, None, None)])
         if not plugins[self._own.id].received:
             del plugins[self._own.id]
-        return Metrics(plugins, self._state)
+        return Metrics(plugins, self._state, self._memory())
+
+    def _memory(self) -> MemoryMetrics:
+        budget = self._routes.memory
+        by_plugin: dict[str, int] = {}
+        for name, used in budget.loans():
+            by_plugin[name] = by_plugin.get(name, 0) + used
+        return MemoryMetrics(budget.limit_bytes, budget.used_bytes, by_plugin)
 
     def describe(self) -> list[PluginInfo]:
         """All plugins in the order of Fluentd's monitor: inputs, then the outputs and the filters of the
@@ -237,7 +245,10 @@ class Engine:
         def emit(tag: str, time_ns: int, record: dict[str, Any]) -> None:
             if tag in wanted:
                 stream = EventStream.from_events([(time_ns, record)])
-                router.hand_on(EventBatch([(tag, stream)]), self._own)
+                try:
+                    router.hand_on(EventBatch([(tag, stream)]), self._own)
+                except BufferOverflow as error:
+                    self._own.lose(1, error.reason)  # the line is in the log all the same
 
         self._tap = EventTap(emit)
         self._log.tap(self._tap)

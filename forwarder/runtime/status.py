@@ -41,6 +41,7 @@ def status(engine: Engine) -> dict[str, Any]:
         "config": engine.process.get("config_path"), "time": time.time(),
         "dead": dead(metrics),
         "totals": metrics.totals()._asdict(),
+        "memory": {**metrics.memory._asdict(), "by_plugin": dict(metrics.memory.by_plugin)},
         "sources": lines["input"],
         "filters": lines["filter"],
         "outputs": [{**line, "hands_on": line["id"] in stores} for line in lines["output"]],

@@ -14,13 +14,14 @@ import sys
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
-from forwarder._native import keep_memory
+from forwarder._native import MemoryBudget, keep_memory
 from forwarder.api.errors import ConfigError
 from forwarder.config.diagnostics import Diagnostics
 from forwarder.config.reader import add_include_dir, load, parse_text
 from forwarder.config.structure import Structure, read_structure
 from forwarder.core.build import build
 from forwarder.core.engine import Engine
+from forwarder.core.memory import limit_bytes
 from forwarder.core.registry import Registry
 from forwarder.runtime.control import Control
 from forwarder.runtime.notify import Notifier
@@ -47,10 +48,15 @@ class Loaded:
         ConfigError: it cannot run; the text says all that is wrong, with places.
     """
 
-    def __init__(self, options: Options, worker_id: int = 0, keeper: Keeper | None = None) -> None:
+    def __init__(
+        self, options: Options, worker_id: int = 0, keeper: Keeper | None = None, *,
+        memory: MemoryBudget | None = None,
+    ) -> None:  # fmt: skip
+        """`memory`: of the process, where it has one already."""
         diagnostics = Diagnostics(strict=options.strict)
         self.options = options
         self.worker_id = worker_id
+        self.memory = MemoryBudget() if memory is None else memory
         try:
             self.root = _read(options, diagnostics, worker_id)
             add_include_dir(self.root, diagnostics, worker_id=worker_id)
@@ -93,7 +99,7 @@ class Loaded:
         engine = build(
             self.root, diagnostics=diagnostics, structure=self.structure, registry=registry,
             log=self.own_log.log, check_only=self.options.dry_run, worker_id=self.worker_id,
-            without_sources=self.options.without_source, sockets=sockets,
+            without_sources=self.options.without_source, sockets=sockets, memory=self.memory,
         )  # fmt: skip
         engine.process = {
             "config_path": self.options.config,
@@ -126,6 +132,7 @@ class Loaded:
     def settle(self) -> None:
         """What `<system>` says about the process itself."""
         system = self.structure.system
+        self.memory.limit_bytes = limit_bytes(system)
         if system.process_name:
             set_name(f"worker:{system.process_name}" if self.options.supervised else system.process_name)
         umask = system.mode("umask")
@@ -251,7 +258,7 @@ class Alone:
         old = self._loaded
         old.log.main.info("reloading the configuration", config=old.options.config)
         try:
-            new = Loaded(old.options, keeper=self._keeper)
+            new = Loaded(old.options, keeper=self._keeper, memory=old.memory)
         except ConfigError as error:
             old.log.main.error(
                 "reload failed: the configuration cannot run; the old one goes on", error=error.message

@@ -10,6 +10,7 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
+use crate::budget::{MemoryLoan, Unfinished};
 use crate::compiled::CompiledParser;
 use crate::event::{EventBatch, Packed, text_bytes};
 use crate::framer::{Broken, Frame, Framer, Framing};
@@ -17,6 +18,11 @@ use crate::ingest::{Filling, Ingest, Rule, Sink, Taken, Tally};
 use crate::parser::{Events, Mismatch, Parser, Session};
 use crate::python::python_to_value;
 use crate::sockaddr::now_ns;
+
+/// Unfinished messages of all connections of a server together, in bytes.
+pub const MAX_PENDING: usize = 256 << 20;
+/// What is logged when it is more.
+pub const TOO_MUCH: &[u8] = b"too much of unfinished messages";
 
 /// Locks; a thread that panicked while it held the lock has left nothing half done that matters more than
 /// going on.
@@ -307,6 +313,7 @@ pub struct StreamFeeder {
     ingest: Arc<Ingest>,
     framing: Framing,
     sink: Mutex<Sink>,
+    pending: Mutex<Unfinished>,
 }
 
 #[pymethods]
@@ -318,7 +325,13 @@ impl StreamFeeder {
             ingest: Arc::clone(&ingestor.inner),
             framing: framing(delimiter, limit)?,
             sink: Mutex::default(),
+            pending: Mutex::new(Unfinished::new(MAX_PENDING)),
         })
+    }
+
+    /// Unfinished messages are borrowed from a budget from here on.
+    fn lend(&self, loan: &MemoryLoan) {
+        lock(&self.pending).lend(Arc::clone(&loan.inner));
     }
 
     /// A new connection from `address`.
@@ -332,15 +345,23 @@ impl StreamFeeder {
         py.detach(|| {
             let mut sink = lock(&self.sink);
             let mut framer = lock(&connection.framer);
-            fill(&self.ingest, &mut sink, |filling| {
+            let before = framer.pending();
+            let good = fill(&self.ingest, &mut sink, |filling| {
                 feed(&self.framing, &mut framer, data, connection.ip, filling).is_ok()
-            })
+            });
+            let full = lock(&self.pending).change(before, framer.pending());
+            if full {
+                sink.notice("connection_limit", TOO_MUCH);
+            }
+            good && !full
         })
     }
 
     /// The connection's end.
     fn finish(&self, connection: &FedConnection) {
-        finish(&mut lock(&connection.framer), &mut lock(&self.sink));
+        let mut framer = lock(&connection.framer);
+        lock(&self.pending).change(framer.pending(), 0);
+        finish(&mut framer, &mut lock(&self.sink));
     }
 
     /// Books something for the log that is no lost event.

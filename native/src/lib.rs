@@ -3,6 +3,7 @@
 pub mod accessor;
 pub mod apache2;
 pub mod body;
+pub mod budget;
 pub mod bulk;
 pub mod bulk_response;
 pub mod columns_out;
@@ -64,6 +65,8 @@ mod _native {
     use crate::apache2::apache2_parser;
     #[pymodule_export]
     use crate::body::{BodyReader, form_fields, inflate_bytes};
+    #[pymodule_export]
+    use crate::budget::{MemoryBudget, MemoryLoan};
     #[pymodule_export]
     use crate::bulk::{Bulk, BulkEncoder, BulkRequests};
     #[pymodule_export]

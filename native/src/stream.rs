@@ -15,9 +15,10 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::budget::{MemoryLoan, Unfinished};
 use crate::framer::{Framer, Framing};
 use crate::ingest::{Ingest, Sink, Taken};
-use crate::intake::{self, Ingestor, Intake, Stop, lock, os_error};
+use crate::intake::{self, Ingestor, Intake, MAX_PENDING, Stop, TOO_MUCH, lock, os_error};
 use crate::listener::{Arrival, Listener, Pace, Report, queued, read, set_linger};
 use crate::sockaddr::{self, Network, Wake};
 
@@ -29,8 +30,6 @@ const READS: usize = 4;
 const TARGET: usize = 2048;
 /// Bytes at which a batch is handed on.
 const MAX_BYTES: usize = 8 << 20;
-/// Unfinished messages of all connections together, in bytes.
-const MAX_PENDING: usize = 256 << 20;
 
 /// How to serve.
 pub struct ServerOptions {
@@ -58,7 +57,7 @@ pub struct Server {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     open: usize,
-    pending: usize,
+    pending: Unfinished,
     draining: bool,
     finished: bool,
     buffer: Vec<u8>,
@@ -77,7 +76,7 @@ impl Server {
             connections: Vec::new(),
             free: Vec::new(),
             open: 0,
-            pending: 0,
+            pending: Unfinished::new(MAX_PENDING),
             draining: false,
             finished: false,
             buffer: vec![0; READ],
@@ -221,10 +220,8 @@ impl Server {
                 break;
             }
         }
-        let after = connection.framer.pending();
-        self.pending = (self.pending + after).saturating_sub(before);
-        if self.pending > MAX_PENDING && after > before {
-            self.sink.notice("connection_limit", b"too much of unfinished messages");
+        if self.pending.change(before, connection.framer.pending()) {
+            self.sink.notice("connection_limit", TOO_MUCH);
             open = false;
         }
         if !open {
@@ -235,7 +232,7 @@ impl Server {
 
     fn close(&mut self, index: usize) {
         if let Some(mut connection) = self.connections[index].take() {
-            self.pending = self.pending.saturating_sub(connection.framer.pending());
+            self.pending.change(connection.framer.pending(), 0);
             intake::finish(&mut connection.framer, &mut self.sink);
             self.free.push(index);
             self.open -= 1;
@@ -333,6 +330,12 @@ impl StreamServer {
     fn stop(&self, keep: bool) {
         self.stop.set(keep);
         self.wake.wake();
+    }
+
+    /// Unfinished messages are borrowed from a budget from here on.
+    fn lend(&self, py: Python<'_>, loan: &MemoryLoan) {
+        let loan = Arc::clone(&loan.inner);
+        py.detach(|| lock(&self.state).pending.lend(loan));
     }
 
     /// Whether everything has been taken after `stop`.

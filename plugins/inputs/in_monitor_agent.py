@@ -145,7 +145,7 @@ class MonitorAgentInput(Input):
             try:
                 self.emit(self.tag or "", EventStream.from_events((now, info) for info in infos))
             except BufferOverflow as error:
-                self.context.drop(len(infos), "overflow")
+                self.context.drop(len(infos), error.reason)
                 self.log_repeated("buffer full, events dropped", count=len(infos), error=str(error))
             except Exception as error:
                 self.context.drop(len(infos), "emit_error")

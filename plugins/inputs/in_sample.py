@@ -95,7 +95,7 @@ class SampleInput(Input):
             try:
                 self.emit_batch(batch)
             except BufferOverflow as error:
-                self.context.drop(len(batch), "overflow")
+                self.context.drop(len(batch), error.reason)
                 self.log_repeated("buffer full, events dropped", count=len(batch), error=str(error))
             except Exception as error:
                 self.context.drop(len(batch), "emit_error")

@@ -64,6 +64,6 @@ class CopyOutput(Output):
             return store.deliver(batch, to_error=False)
         except BufferOverflow as full:
             store.context.received(len(batch))
-            store.context.drop(len(batch), "overflow")
+            store.context.drop(len(batch), full.reason)
             self.log_repeated("store has no room", count=len(batch), level="error", error=full)
             return False

@@ -14,6 +14,7 @@ use super::decoder::{Decoder, Scene, Shared};
 use super::message::{Peer, Rules};
 use super::server::{Gate, MAX_PENDING, Options, Secret, Server, TOO_MUCH, source_fields};
 use super::sink::{Ack, Sink};
+use crate::budget::{MemoryLoan, Unfinished};
 use crate::intake::{Intake, Stop, lock, os_error};
 use crate::listener::Listener;
 use crate::python::{python_to_value, value_to_python};
@@ -178,6 +179,12 @@ impl ForwardServer {
         self.wake.wake();
     }
 
+    /// Unfinished messages are borrowed from a budget from here on.
+    fn lend(&self, py: Python<'_>, loan: &MemoryLoan) {
+        let loan = Arc::clone(&loan.inner);
+        py.detach(|| lock(&self.state).lend(loan));
+    }
+
     /// Whether everything has been taken after `stop`.
     #[getter]
     fn finished(&self, py: Python<'_>) -> bool {
@@ -198,10 +205,9 @@ pub struct FedForward {
     state: Mutex<(Decoder, Peer, Option<Secret>)>,
 }
 
-#[derive(Default)]
 struct Fed {
     sink: Sink,
-    held: usize,
+    held: Unfinished,
     given: Vec<Ack>,
     /// Per connection: what is to be sent, and how many acknowledgements are owed.
     out: HashMap<u64, (Vec<u8>, usize)>,
@@ -236,8 +242,20 @@ impl ForwardFeeder {
             rules: Arc::clone(&rules.rules),
             gate: rules.gate.clone(),
             one_message: deny_keepalive,
-            fed: Mutex::default(),
+            fed: Mutex::new(Fed {
+                sink: Sink::default(),
+                held: Unfinished::new(MAX_PENDING),
+                given: Vec::new(),
+                out: HashMap::new(),
+                names: HostNames::default(),
+                last: 0,
+            }),
         }
+    }
+
+    /// Unfinished messages are borrowed from a budget from here on.
+    fn lend(&self, loan: &MemoryLoan) {
+        lock(&self.fed).held.lend(Arc::clone(&loan.inner));
     }
 
     /// A new connection from `address`, an IP address, and `port`.
@@ -291,9 +309,7 @@ impl ForwardFeeder {
                 decoder.feed(data, peer, &mut scene)
             };
             let owed = fed.sink.acks() - before;
-            let now_held = decoder.held();
-            fed.held = (fed.held + now_held).saturating_sub(held);
-            let full = fed.held > MAX_PENDING && now_held > held;
+            let full = fed.held.change(held, decoder.held());
             if full {
                 fed.sink.fail("unterminated", &peer.sample(b"", TOO_MUCH));
             }
@@ -328,7 +344,7 @@ impl ForwardFeeder {
     fn finish(&self, connection: &FedForward) {
         let state = lock(&connection.state);
         let mut fed = lock(&self.fed);
-        fed.held = fed.held.saturating_sub(state.0.held());
+        fed.held.change(state.0.held(), 0);
         if state.0.unfinished() {
             fed.sink.fail("unterminated", &state.1.sample(b"", b"connection closed"));
         }

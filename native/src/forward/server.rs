@@ -15,6 +15,7 @@ use super::decoder::{Decoder, Scene, Shared};
 use super::entries::Field;
 use super::message::{Peer, Rules};
 use super::sink::{Ack, Portion, Sink};
+use crate::budget::{Loan, Unfinished};
 use crate::intake::Stop;
 use crate::listener::{Arrival, Listener, Pace, Report, queued, read, set_linger};
 use crate::sockaddr::{self, HostNames, Wake, now_ns};
@@ -90,7 +91,7 @@ pub struct Server {
     free: Vec<usize>,
     open: usize,
     secrets: usize,
-    held: usize,
+    held: Unfinished,
     draining: bool,
     finished: bool,
     buffer: Vec<u8>,
@@ -134,7 +135,7 @@ impl Server {
             free: Vec::new(),
             open: 0,
             secrets: 0,
-            held: 0,
+            held: Unfinished::new(MAX_PENDING),
             draining: false,
             finished: false,
             buffer: vec![0; READ],
@@ -150,6 +151,11 @@ impl Server {
     #[must_use]
     pub fn finished(&self) -> bool {
         self.finished
+    }
+
+    /// Unfinished messages are borrowed from a budget from here on.
+    pub fn lend(&mut self, loan: Arc<Loan>) {
+        self.held.lend(loan);
     }
 
     /// Connections at present.
@@ -400,10 +406,8 @@ impl Server {
                 break;
             }
         }
-        let held = connection.decoder.held();
-        self.held = (self.held + held).saturating_sub(before);
         connection.owed += self.sink.acks() - acks;
-        if self.held > MAX_PENDING && held > before {
+        if self.held.change(before, connection.decoder.held()) {
             let sample = connection.peer.sample(b"", TOO_MUCH);
             self.sink.fail("unterminated", &sample);
             end = true;
@@ -419,7 +423,7 @@ impl Server {
     fn end(&mut self, slot: usize) {
         if let Some(Some(connection)) = self.connections.get_mut(slot) {
             connection.ended = true;
-            self.held = self.held.saturating_sub(connection.decoder.held());
+            self.held.change(connection.decoder.held(), 0);
             connection.decoder = Decoder::default();
         }
         self.write(slot);
@@ -485,7 +489,7 @@ impl Server {
 
     fn close(&mut self, slot: usize) {
         if let Some(connection) = self.connections[slot].take() {
-            self.held = self.held.saturating_sub(connection.decoder.held());
+            self.held.change(connection.decoder.held(), 0);
             if connection.secret.is_some() {
                 self.secrets -= 1;
             }
