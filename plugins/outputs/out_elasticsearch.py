@@ -290,19 +290,18 @@ class ElasticsearchOutput(
             raise ConfigError("client_key needs client_cert", param="client_key")
         if not (self.scheme == "https" or "https://" in self._addresses or self.cloud_id is not None):
             return None
-        from forwarder.plugins.outputs.elasticsearch import tls  # noqa: PLC0415 - only with TLS
+        from forwarder.api.tls_client import TlsOptions  # noqa: PLC0415 - only with TLS
 
         if not self.ssl_verify:
             self.log.warning("ssl_verify false: whoever answers gets the events and the credentials")
-        return tls.client_context(
-            verify=self.ssl_verify,
-            ca_file=self.ca_file,
-            client_cert=self.client_cert,
-            client_key=self.client_key,
-            client_key_pass=self.client_key_pass,
-            lowest=self.ssl_min_version or self.ssl_version,
-            highest=self.ssl_max_version,
-        )
+        return TlsOptions(
+            lowest=self.ssl_min_version or self.ssl_version, highest=self.ssl_max_version,
+            insecure=not self.ssl_verify,
+            ca_paths=[self.ca_file] if self.ca_file is not None else [], ca_param="ca_file",
+            system_authorities=self.ca_file is None,
+            cert_path=self.client_cert, key_path=self.client_key, passphrase=self.client_key_pass,
+            cert_param="client_cert",
+        ).context()  # fmt: skip
 
 
 def _varies(template: str, keys: ChunkKeys) -> bool:

@@ -221,9 +221,10 @@ class ForwardOutput(Output):
             self.log.warning("TLS accepts every certificate (tls_insecure_mode)")
         return ClientTls(
             TlsOptions(
-                self.tls_version, self.tls_ciphers, self.tls_insecure_mode, self.tls_verify_hostname,
-                self.tls_allow_self_signed_cert, authorities, self.tls_client_cert_path,
-                self.tls_client_private_key_path, self.tls_client_private_key_passphrase,
+                version=self.tls_version, ciphers=self.tls_ciphers, insecure=self.tls_insecure_mode,
+                verify_hostname=self.tls_verify_hostname, check_self_signed=self.tls_allow_self_signed_cert,
+                ca_paths=authorities, ca_param=param, cert_path=self.tls_client_cert_path,
+                key_path=self.tls_client_private_key_path, passphrase=self.tls_client_private_key_passphrase,
             )
         )  # fmt: skip
 

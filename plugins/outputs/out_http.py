@@ -253,6 +253,7 @@ class HttpOutput(Output):
             TlsOptions(
                 version=self.tls_version, ciphers=self.tls_ciphers, insecure=insecure,
                 ca_paths=[self.tls_ca_cert_path] if self.tls_ca_cert_path else [],
+                ca_param="tls_ca_cert_path",
                 cert_path=self.tls_client_cert_path, key_path=self.tls_private_key_path,
                 passphrase=self.tls_private_key_passphrase,
             )
