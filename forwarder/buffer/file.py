@@ -17,7 +17,8 @@ Invariants:
   the end and unlinked; so one old chunk does not hold the room of thousands that are gone.
 
 Order of operations: records, then `Q` in the journal, then the output, then `G`, then unlink. The process may
-stop between any two of them.
+stop between any two of them. What is left of a chunk that was delivered in part becomes a chunk of its own:
+its record, its `Q`, then `G` of the old one; who stops in between delivers the part twice.
 """
 
 from __future__ import annotations
@@ -109,6 +110,14 @@ class FileChunk(BufferChunk):
         self._buffer = buffer
         self.closed_at = 0.0
         self.records = records or ChunkRecords(self.id, int(created_at * 1e9), _pack_key(key))
+
+    def become(self, records: ChunkRecords, count: int, size_bytes: int) -> None:
+        """Has other content, and its id. The caller holds the buffer's lock."""
+        self.id = records.id
+        self.records = records
+        self.count = count
+        self.size_bytes = size_bytes
+        self._rest = None
 
     def content(self) -> Sequence[bytes]:
         """What was appended, read block by block. Reading raises RottenRecordError, OSError."""
@@ -260,20 +269,51 @@ class FileBuffer(Buffer):
                 self._report("cannot remove a chunk of Fluentd: it will be delivered again", error)
             return
         assert isinstance(chunk, FileChunk)
-        if self._lock is None:
-            return
-        self._journal.gone(chunk.records.id, time.time())
-        places = chunk.records.segments()
-        self._segments.remove(chunk.records)
+        if self._lock is not None:
+            self._bury(chunk.records)
+
+    def _bury(self, records: ChunkRecords) -> None:
+        self._journal.gone(records.id, time.time())
+        places = records.segments()
+        self._segments.remove(records)
         left = set(self._segments.numbers())
         for number in places:
             if number in left:
-                self._gone.setdefault(number, []).append(chunk.records.id)
+                self._gone.setdefault(number, []).append(records.id)
         self._ended += 1
         if self._ended % _COMPACT_EVERY == 0:
             self._compact()
         if self._journal.entries > _JOURNAL_LEAST:
             self._shorten_journal(left)
+
+    def shrink(self, chunk: BufferChunk, rest: bytes, count: int) -> None:
+        """As `Buffer.shrink`; the rest is written, and the chunk has another id then. Where the disk does not
+        take it (and for chunks of Fluentd) it is kept in memory: after a crash the whole chunk comes again."""
+        if chunk.id not in self.flying:
+            return
+        if not isinstance(chunk, FileChunk) or self._lock is None or not count:
+            super().shrink(chunk, rest, count)
+            return
+        codec = self.options.codec
+        data = rest if codec.pack is None else codec.pack(rest)
+        records = ChunkRecords(os.urandom(16), int(chunk.created_at * 1e9), _pack_key(chunk.key))
+        try:
+            self._segments.append([(records, data, count, codec.number)])
+            if self.options.fsync != "never":
+                self.sync(raises=True)  # before the journal may say that the old one is gone
+        except OSError as error:
+            self._segments.remove(records)
+            self._report("cannot write the rest of a chunk: after a crash all of it comes again", error)
+            super().shrink(chunk, rest, count)
+            return
+        old = chunk.records
+        self.events -= chunk.count - count
+        self._grow(len(data) - chunk.size_bytes)
+        del self.flying[chunk.id]
+        chunk.become(records, count, len(data))
+        self.flying[chunk.id] = chunk
+        self._journal.closed(records.id, self._totals(chunk))
+        self._bury(old)
 
     def remove(self, chunk: BufferChunk) -> bool:
         """As `Buffer.remove`; after `close` nothing is removed."""

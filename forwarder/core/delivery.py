@@ -365,9 +365,19 @@ class BufferedOutput(OutputNode):
             if chunk.id not in self.buffer.flying:
                 return
             delivered = chunk.count - partial.count - explained
-            self.buffer.shrink(chunk, partial.rest, partial.count)
+            self._shrink(chunk, partial.rest, partial.count)
             self.context.counters.settle(delivered, by_secondary=by_secondary)
             self._room.notify_all()
+
+    def _shrink(self, chunk: BufferChunk, rest: bytes, count: int) -> None:
+        """Leaves the rest of a chunk; its retries go on. The caller holds the lock."""
+        retry = self._retries.pop(chunk.id, None)
+        failed_last = self._last_failed == chunk.id
+        self.buffer.shrink(chunk, rest, count)  # which may give it another id
+        if retry is not None:
+            self._retries[chunk.id] = retry
+        if failed_last:
+            self._last_failed = chunk.id
 
     def rollback(self, chunk_id: bytes, error: Exception) -> None:
         """A chunk of `try_write` has not arrived. It alone is retried: the others did arrive, or say so."""
@@ -524,7 +534,7 @@ class BufferedOutput(OutputNode):
             if chunk.id not in self.buffer.flying:
                 return True
             if search.error is not None:
-                self.buffer.shrink(chunk, b"".join(search.rest), search.rest_count)
+                self._shrink(chunk, b"".join(search.rest), search.rest_count)
             else:
                 self._retries.pop(chunk.id, None)
                 self.buffer.remove(chunk)

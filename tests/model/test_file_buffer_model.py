@@ -103,6 +103,16 @@ class Model(RuleBasedStateMachine):
         if chunk is not None:
             self.buffer.give_back(chunk, self.now + wait)
 
+    @rule(data=st.binary(min_size=1, max_size=20), wait=st.sampled_from([0.0, 5.0]))
+    def deliver_a_part(self, data: bytes, wait: float) -> None:
+        chunk = self.taken()
+        if chunk is not None:
+            key, _ = self.chunks.pop(chunk.id)
+            count = max(1, chunk.count // 2)
+            self.buffer.shrink(chunk, data, count)
+            self.chunks[chunk.id] = (key, [(data, count)])
+            self.buffer.give_back(chunk, self.now + wait)
+
     @rule()
     def drop_oldest(self) -> None:
         chunk = self.buffer.oldest()

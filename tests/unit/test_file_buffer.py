@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,46 @@ def test_a_full_disk_refuses_the_whole_batch_and_recovers(
     kill(buffer)
     buffer, found = opened(folder)
     assert (found.events, found.bad_bytes) == (1, 0)
+
+
+def test_a_rest_that_the_disk_does_not_take_stays_in_memory(
+    tmp_path: Path, disk: Callable[[int], Path]
+) -> None:
+    folder = disk(1 << 20) / "buffer"
+    buffer, _ = opened(folder)
+    buffer.append_all([(tag("a"), b"0123456789", 10)], 1.0, 1000.0)
+    buffer.queue_all()
+    chunk = buffer.take(1.0)
+    assert chunk is not None
+    before = chunk.id
+    with (folder.parent / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+    large = os.urandom(100_000)
+    buffer.shrink(chunk, large, 5)
+    assert (chunk.id, chunk.read(), buffer.events) == (before, large, 5)
+    (folder.parent / "filler").unlink()
+    buffer.shrink(chunk, b"789", 3)
+    assert chunk.id != before
+    assert (chunk.read(), buffer.events, buffer.size_bytes) == (b"789", 3, 3)
+    kill(buffer)
+    buffer, found = opened(folder)
+    assert (found.events, found.bad_bytes) == (3, 0)
+    assert content(buffer) == [(tag("a"), b"789")]
+
+
+def test_a_crash_before_the_old_chunk_is_gone_doubles_what_was_delivered(tmp_path: Path) -> None:
+    buffer, _ = opened(tmp_path)
+    buffer.append_all([(tag("a"), b"0123", 4)], 1.0, 1000.0)
+    buffer.queue_all()
+    chunk = buffer.take(1.0)
+    assert chunk is not None
+    buffer._journal.gone = lambda chunk_id, wall: None  # type: ignore[method-assign]
+    buffer.shrink(chunk, b"23", 2)
+    kill(buffer)
+    buffer, found = opened(tmp_path)
+    assert found.events == 6
+    assert sorted(data for _, data in content(buffer)) == [b"0123", b"23"]
 
 
 @pytest.mark.parametrize("method", ["gzip", "zstd"])
