@@ -25,7 +25,7 @@ from forwarder._native import (
 )
 from forwarder.api.errors import BufferOverflow
 from forwarder.api.plugin import Input, Parser, Plugin, Record
-from forwarder.api.shared_sections import Transport
+from forwarder.api.shared_sections import Extract, Transport
 from forwarder.api.sockets import DEFAULT_BACKLOG, Binding
 
 if TYPE_CHECKING:
@@ -287,6 +287,24 @@ def max_connections() -> int:
     """Connections of one server: what the limit of open files allows, with a reserve for everything else."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 100_000 if soft == resource.RLIM_INFINITY else max(16, min(100_000, soft * 3 // 4))
+
+
+def message_ingestor(
+    plugin: Input, parser: Parser, tag: str, extract: Extract | None, *, source_address_key: str | None,
+    source_hostname_key: str | None, chomp: bool = False,
+) -> Ingestor:  # fmt: skip
+    """What makes events of the messages of a plain UDP or TCP input. `chomp`: take one line end off."""
+    if extract is not None and extract.time_key is not None:
+        plugin.log.warning("<extract> time_key has no effect: the parser gives every event a time")
+    return Ingestor(
+        receiver_parser(plugin, parser),
+        tag,
+        chomp=chomp,
+        source_address_key=source_address_key,
+        source_hostname_key=source_hostname_key,
+        tag_key=extract.tag_key if extract is not None else None,
+        keep_tag_key=extract.keep_tag_key if extract is not None else False,
+    )
 
 
 def receiver_parser(plugin: Input, parser: Parser) -> CompiledParser:

@@ -13,7 +13,6 @@ that change are used for new connections. Events of one batch that have no time 
 
 from __future__ import annotations
 
-from forwarder._native import Ingestor
 from forwarder.api import (
     ConfigError,
     Input,
@@ -27,7 +26,7 @@ from forwarder.api import (
     size,
     string,
 )
-from forwarder.api.server import Reception, check_certificate, receiver_parser, stream_receiver
+from forwarder.api.server import Reception, check_certificate, message_ingestor, stream_receiver
 from forwarder.api.shared_sections import Extract, Security, Transport
 
 
@@ -75,17 +74,11 @@ class TcpInput(Input):
         self._allow = self.security.networks() if self.security is not None else None
         if self.transport.protocol == "tls":
             check_certificate(self.transport)
-        extract = self.extract
-        if extract is not None and extract.time_key is not None:
-            self.log.warning("<extract> time_key has no effect: the parser gives every event a time")
-        self._ingestor = Ingestor(
-            receiver_parser(self, self.parse),
-            self.tag,
+        self._ingestor = message_ingestor(
+            self, self.parse, self.tag, self.extract,
             source_address_key=self.source_address_key,
             source_hostname_key=self.source_hostname_key or self.source_host_key,
-            tag_key=extract.tag_key if extract is not None else None,
-            keep_tag_key=extract.keep_tag_key if extract is not None else False,
-        )
+        )  # fmt: skip
 
     def start(self) -> None:
         receiver = stream_receiver(

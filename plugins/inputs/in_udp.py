@@ -11,7 +11,6 @@ of senders are kept for five minutes. A message that was cut at `message_length_
 
 from __future__ import annotations
 
-from forwarder._native import Ingestor
 from forwarder.api import (
     ConfigError,
     Input,
@@ -25,7 +24,7 @@ from forwarder.api import (
     size,
     string,
 )
-from forwarder.api.server import Reception, receiver_parser, udp_receiver
+from forwarder.api.server import Reception, message_ingestor, udp_receiver
 from forwarder.api.shared_sections import Extract, Transport
 
 
@@ -77,18 +76,12 @@ class UdpInput(Input):
         self._limit = self.message_length_limit if self.body_size_limit is None else self.body_size_limit
         if self._limit < 1:
             raise ConfigError("at least 1 byte is needed", param="message_length_limit")
-        extract = self.extract
-        if extract is not None and extract.time_key is not None:
-            self.log.warning("<extract> time_key has no effect: the parser gives every event a time")
-        self._ingestor = Ingestor(
-            receiver_parser(self, self.parse),
-            self.tag,
-            chomp=self.remove_newline,
+        self._ingestor = message_ingestor(
+            self, self.parse, self.tag, self.extract,
             source_address_key=self.source_address_key,
             source_hostname_key=self.source_hostname_key or self.source_host_key,
-            tag_key=extract.tag_key if extract is not None else None,
-            keep_tag_key=extract.keep_tag_key if extract is not None else False,
-        )
+            chomp=self.remove_newline,
+        )  # fmt: skip
 
     def start(self) -> None:
         receiver = udp_receiver(
