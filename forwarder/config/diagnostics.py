@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypedDict, Unpack
 
 from forwarder.api.errors import ConfigError
 from forwarder.config.element import Element, Position
@@ -69,6 +69,15 @@ class Diagnostic(NamedTuple):
         return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", "\n".join(lines))
 
 
+class Where(TypedDict, total=False):
+    """What a finding may say besides its message and place; see `Diagnostic`."""
+
+    section: str
+    param: str | None
+    hint: str
+    secret: bool
+
+
 class Diagnostics:
     """Collects findings of reading, binding and building one configuration.
 
@@ -88,44 +97,17 @@ class Diagnostics:
             self._seen.add(key)
             self.items.append(item)
 
-    def error(
-        self,
-        message: str,
-        position: Position | None = None,
-        *,
-        section: str = "",
-        param: str | None = None,
-        hint: str = "",
-        secret: bool = False,
-    ) -> None:
+    def error(self, message: str, position: Position | None = None, **where: Unpack[Where]) -> None:
         """Adds something that cannot run."""
-        self.add(Diagnostic("error", message, position, section, param, hint, secret))
+        self.add(Diagnostic("error", message, position, **where))
 
-    def warning(
-        self,
-        message: str,
-        position: Position | None = None,
-        *,
-        section: str = "",
-        param: str | None = None,
-        hint: str = "",
-        secret: bool = False,
-    ) -> None:
+    def warning(self, message: str, position: Position | None = None, **where: Unpack[Where]) -> None:
         """Adds something that runs, but hardly as meant."""
-        self.add(Diagnostic("warning", message, position, section, param, hint, secret))
+        self.add(Diagnostic("warning", message, position, **where))
 
-    def note(
-        self,
-        message: str,
-        position: Position | None = None,
-        *,
-        section: str = "",
-        param: str | None = None,
-        hint: str = "",
-        secret: bool = False,
-    ) -> None:
+    def note(self, message: str, position: Position | None = None, **where: Unpack[Where]) -> None:
         """Adds something worth knowing that needs no action."""
-        self.add(Diagnostic("note", message, position, section, param, hint, secret))
+        self.add(Diagnostic("note", message, position, **where))
 
     @property
     def errors(self) -> list[Diagnostic]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 import resource
-import signal
 import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import msgpack
 import pytest
+from forwarder_process import ForwarderProcess, free_port
 
 CONNECTIONS = 5000
 KIB_EACH = 40
@@ -36,14 +33,7 @@ def proportional_kib(pid: int) -> int:
 
 
 def connect(port: int) -> socket.socket:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return socket.create_connection(("127.0.0.1", port), timeout=30)
-        except ConnectionRefusedError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+    return socket.create_connection(("127.0.0.1", port), timeout=30)
 
 
 def acknowledged(sock: socket.socket) -> None:
@@ -59,20 +49,15 @@ def test_an_idle_connection_costs_little(tmp_path: Path) -> None:
     if hard != resource.RLIM_INFINITY and hard < needed:
         pytest.skip(f"the limit of open files is {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    path = tmp_path / "fluent.conf"
-    path.write_text(CONFIG.format(port=port))
-    command = [Path(sys.executable).parent / "forwarder", "run", "--no-supervisor", "-q", "-c", path]
-    with contextlib.ExitStack() as stack:
-        process = stack.enter_context(subprocess.Popen(command))
-        stack.callback(process.send_signal, signal.SIGTERM)
+    port = free_port()
+    daemon = ForwarderProcess(tmp_path, CONFIG.format(port=port), options=["--no-supervisor"])
+    with daemon, contextlib.ExitStack() as stack:
         acknowledged(stack.enter_context(connect(port)))
-        before = proportional_kib(process.pid)
+        before = proportional_kib(daemon.pid)
         clients = [stack.enter_context(connect(port)) for _ in range(CONNECTIONS)]
         for client in clients:
             acknowledged(client)
-        assert (proportional_kib(process.pid) - before) / CONNECTIONS < KIB_EACH
+        assert (proportional_kib(daemon.pid) - before) / CONNECTIONS < KIB_EACH
         for client in clients[::500]:
             acknowledged(client)
-    assert process.returncode == 0
+        assert daemon.stop() == 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forwarder_process import free_port
 
 from forwarder.api.testing import run
 
@@ -49,11 +49,6 @@ def here(text: str, folder: Path, port: int) -> str:
     text = text.replace("host spare.example", "host 127.0.0.1").replace('"aggregator.example"', '"127.0.0.1"')
     text = text.replace("24224", str(port)).replace("  @type stdout", "  @type test")
     return re.sub(r"flush_interval \w+", "flush_interval 0.05", text)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 @pytest.mark.parametrize("name", PAIRS)

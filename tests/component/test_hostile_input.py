@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import signal
 import socket
 import ssl
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import PATIENCE, wait_for
+from forwarder_process import ForwarderProcess, free_port
+from waiting import PATIENCE
 
 SOURCES = r"""
 <source>
@@ -111,39 +109,17 @@ SOURCES = r"""
 INPUTS = ("none", "json", "regexp", "grok", "syslog", "tcp", "octets", "tls")
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = []
-    for _ in range(count):
-        sockets.append(socket.create_server(("127.0.0.1", 0)))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-class Forwarder:
-    """A `forwarder run` with an input of each kind, and what it prints."""
+class Forwarder(ForwarderProcess):
+    """An input of each kind, and what comes out of it."""
 
     def __init__(self, folder: Path, certificates: Any) -> None:
-        self.ports = dict(zip(INPUTS, free_ports(len(INPUTS)), strict=True))
+        self.ports = {name: free_port() for name in INPUTS}
         config = SOURCES.format(cert=certificates.cert, key=certificates.key, **self.ports)
-        (folder / "fluent.conf").write_text(config.replace("  port", "  bind 127.0.0.1\n  port"))
-        self._out, self._log = folder / "out", folder / "log"
+        super().__init__(folder, config.replace("  port", "  bind 127.0.0.1\n  port"))
         self._sent = 0
-        with open(self._out, "wb") as out, open(self._log, "wb") as log:
-            command = [sys.executable, "-m", "forwarder.cli.main", "run", "-c", str(folder / "fluent.conf")]
-            self.process = subprocess.Popen(command, stdout=out, stderr=log)
-        self.wait(lambda: "forwarder is now running" in self.log)
-
-    def wait(self, condition: Any) -> None:
-        wait_for(condition, lambda: self.log, process=self.process)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
 
     def printed(self, what: str) -> bool:
-        return what.encode() in self._out.read_bytes()
+        return what.encode() in self.output.read_bytes()
 
     def connect(self, name: str) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.ports[name]), timeout=PATIENCE)
@@ -177,9 +153,9 @@ class Forwarder:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(data, ("127.0.0.1", self.ports[name]))
 
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(PATIENCE) == 0, self.log
+    def end(self) -> None:
+        """A graceful stop, and what the log must not have."""
+        assert self.stop() == 0, self.log
         for word in ("Traceback", "panicked"):
             assert word not in self.log
 
@@ -187,12 +163,9 @@ class Forwarder:
 @pytest.fixture(scope="module")
 def forwarder(tmp_path_factory: pytest.TempPathFactory, certificates: Any) -> Iterator[Forwarder]:
     running = Forwarder(tmp_path_factory.mktemp("hostile"), certificates)
-    try:
+    with running:
         yield running
-        running.stop()
-    finally:
-        running.process.kill()
-        running.process.wait()
+        running.end()
 
 
 def texts() -> dict[str, list[bytes]]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forwarder_process import ForwarderProcess, free_port
 from searchnode import RELEASES, Node
-from waiting import wait_for
 
 from forwarder.api.testing import Driver, run
 
@@ -388,29 +384,17 @@ def test_other_releases(search_node: Callable[..., Any], index: str, release: st
 def test_the_quickstart(elasticsearch: Node, tools: Any, tmp_path: Path) -> None:
     logger = tools.need("logger")
     text = Path(__file__, "../../../docker/quickstart-elasticsearch.conf").resolve().read_text()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    conf = tmp_path / "fluent.conf"
-    conf.write_text(text.replace("port 5140", f"port {port}"))
-    log = tmp_path / "log"
+    port = free_port()
     line = (
         '203.0.113.7 - alice [23/Nov/2026:18:00:00 +0000] "GET /index.html HTTP/1.1" 200 2326 "-" "curl/8.5"'
     )
     elasticsearch.request("DELETE", "/syslog-*")
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "forwarder.cli.main", "run", "-c", str(conf)],
-            env={**os.environ, "ES_URL": elasticsearch.url}, stdout=file, stderr=file,
-        )  # fmt: skip
-    try:
-        wait_for(lambda: "is now running" in log.read_text(), log.read_text)
+    config = text.replace("port 5140", f"port {port}")
+    with ForwarderProcess(tmp_path, config, env={"ES_URL": elasticsearch.url}) as forwarder:
         arguments = ["--udp", "--server", "127.0.0.1", "--port", str(port), "--rfc3164", "--tag", "web", line]
         subprocess.run([logger, *arguments], check=True, timeout=30)
-        wait_for(lambda: elasticsearch.count("syslog-*") == 1, log.read_text)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        forwarder.wait(lambda: elasticsearch.count("syslog-*") == 1)
+        assert forwarder.stop() == 0
     (source,) = sources(elasticsearch, "syslog-*", "@timestamp")
     assert source["message"] == line
     assert source["clientip"] == "203.0.113.7"

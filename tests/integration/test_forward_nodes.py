@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forwarder_process import ForwarderProcess, free_port
 from waiting import wait_for
 
 from forwarder.api.testing import Driver, run
@@ -61,55 +62,37 @@ RELAY = """
 """
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.create_server((host, 0)) as found:
-        return int(found.getsockname()[1])
-
-
-class Receiver:
-    """A process: forward in, numbers into a file."""
+class Receiver(ForwarderProcess):
+    """Forward in, numbers into a file."""
 
     def __init__(self, folder: Path, name: str, *, host: str = "127.0.0.1", namespace: str = "") -> None:
-        self.host, self.port = host, free_port() if not namespace else 24224
+        self.host, self.port = host, 24224 if namespace else free_port()
         self.file = folder / f"{name}.out"
-        self._prefix = ["ip", "netns", "exec", namespace] if namespace else []
-        self._log = folder / f"{name}.log"
-        self._config = folder / f"{name}.conf"
-        (folder / "plugins").mkdir(exist_ok=True)
-        (folder / "plugins" / "out_numbers.py").write_text(WRITER)
-        self._plugins = folder / "plugins"
+        plugins, own = folder / "plugins", folder / name
+        for made in (plugins, own):
+            made.mkdir(exist_ok=True)
+        (plugins / "out_numbers.py").write_text(WRITER)
+        super().__init__(
+            own, self._text(), options=["--no-supervisor", "-p", str(plugins)],
+            prefix=["ip", "netns", "exec", namespace] if namespace else [],
+        )  # fmt: skip
         self.start()
 
-    def start(self) -> None:
-        self._config.write_text(
+    def _text(self) -> str:
+        return (
             f"<source>\n@type forward\nbind {self.host}\nport {self.port}\n</source>\n"
             f"<match t.**>\n@type numbers\npath {self.file}\n</match>\n"
         )
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [*self._prefix, sys.executable, "-m", "forwarder.cli.main", "run", "--no-supervisor",
-                 "-c", str(self._config), "-p", str(self._plugins)],
-                stdout=log, stderr=log,
-            )  # fmt: skip
-        wait_for(lambda: "is now running" in self.log, f"receiver does not start: {self.log}")
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text() if self._log.exists() else ""
 
     def kill(self) -> None:
         """kill -9."""
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
-
-    def stop(self) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait(20)
+        self.send(signal.SIGKILL)
+        self.ended()
 
     def move(self) -> None:
         """Starts again under another port."""
         self.port = free_port()
+        self.config.write_text(self._text())
         self.start()
 
     @property
@@ -255,22 +238,13 @@ def test_moved_to_another_address_by_service_discovery(
 def test_cat_into_a_chain_of_three(receivers: Callable[..., Receiver], tmp_path: Path) -> None:
     """cat -> relay -> relay -> file: counts and order per sender are kept."""
     last = receivers("last")
-    processes = []
-    target = last.port
-    try:
+    with ExitStack() as stack:
+        target = last.port
         for name in ("middle", "first"):
+            (tmp_path / name).mkdir()
             port = free_port()
-            config = tmp_path / f"{name}.conf"
-            config.write_text(RELAY.format(port=port, target=target))
-            log = (tmp_path / f"{name}.log").open("w+")
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "forwarder.cli.main", "run", "-c", str(config)], stderr=log
-                )
-            )
-            path = tmp_path / f"{name}.log"
-            wait_for(lambda path=path: "is now running" in path.read_text(), f"{name} does not start")
-            log.close()
+            relay = RELAY.format(port=port, target=target)
+            stack.enter_context(ForwarderProcess(tmp_path / name, relay))
             target = port
         text = "".join(f'{{"n":{n}}}\n' for n in range(5000))
         done = subprocess.run(
@@ -280,11 +254,6 @@ def test_cat_into_a_chain_of_three(receivers: Callable[..., Receiver], tmp_path:
         assert (done.returncode, done.stderr) == (0, "")
         wait_for(lambda: len(last.numbers) == 5000, "all of them arrive")
         assert last.numbers == list(range(5000))
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(20)
 
 
 @pytest.fixture

@@ -7,29 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from syslog_source import config
 
 from forwarder.api.testing import Driver, run
-
-CONFIG = """
-<source>
-  @type syslog
-  bind 127.0.0.1
-  port 0
-  tag sys
-  {extra}
-  <parse>
-    message_format {message_format}
-  </parse>
-</source>
-<match sys.**>
-  @type test
-</match>
-"""
-
-
-def config(message_format: str, extra: str = "") -> str:
-    return CONFIG.format(message_format=message_format, extra=extra)
-
 
 Logger = Callable[..., None]
 

@@ -9,24 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from syslog_source import config
 
 from forwarder.api.testing import Driver, run
 
-CONFIG = """
-<source>
-  @type syslog
-  bind 127.0.0.1
-  port 0
-  tag sys
-  {extra}
-  <parse>
-    message_format {message_format}
-  </parse>
-</source>
-<match sys.**>
-  @type test
-</match>
-"""
 RSYSLOG = """
 global(workDirectory="{home}" {globals})
 module(load="imfile" mode="inotify")
@@ -85,7 +71,7 @@ def test_lines_arrive_complete_and_in_order(
     program = tools.need("rsyslogd")
     lines = [f"line number {number} with some text: käse" for number in range(200)]
     (tmp_path / "input.log").write_text("\n".join(lines) + "\n")
-    with run(CONFIG.format(message_format=message_format, extra=extra)) as driver:
+    with run(config(message_format, extra)) as driver:
         with rsyslog(program, tmp_path, driver.plugin("in_syslog").bound_port, action):
             records = received(driver, tmp_path, len(lines))
         assert [record["message"].removeprefix(" ") for record in records] == lines
@@ -113,7 +99,7 @@ def test_tls_with_client_certificate(tools: Any, tmp_path: Path, certificates: A
         f'protocol="tcp" {NEW} streamDriver="gtls" streamDriverMode="1" streamDriverAuthMode="x509/name" '
         'streamDriverPermittedPeers="localhost"'
     )
-    with run(CONFIG.format(message_format="rfc5424", extra=transport)) as driver:
+    with run(config("rfc5424", transport)) as driver:
         with rsyslog(program, tmp_path, driver.plugin("in_syslog").bound_port, action, settings):
             records = received(driver, tmp_path, len(lines))
         assert [record["message"].removeprefix(" ") for record in records] == lines
