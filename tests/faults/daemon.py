@@ -25,7 +25,7 @@ CONFIG = """
 <match **>
   @type forward
   require_ack_response true
-  ack_response_timeout 1
+  ack_response_timeout {ack_timeout}
   heartbeat_type none
   <server>
     host 127.0.0.1
@@ -50,14 +50,14 @@ class Daemon(ForwarderProcess):
 
     def __init__(
         self, folder: Path, *, more: str = "", flush_interval: str = "0.02", keys: str = "tag",
-        env: Mapping[str, str] | None = None, supervised: bool = False,
+        ack_timeout: int = 1, env: Mapping[str, str] | None = None, supervised: bool = False,
     ) -> None:  # fmt: skip
         self.supervised = supervised
         self.port = free_port()
         self.peer = Peer()
         config = CONFIG.format(
             port=self.port, peer=self.peer.port, folder=folder, flush_interval=flush_interval, keys=keys,
-            more=more,
+            more=more, ack_timeout=ack_timeout,
         )  # fmt: skip
         super().__init__(folder, config, options=() if supervised else ("--no-supervisor",), env=env)
 
