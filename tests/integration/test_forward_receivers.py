@@ -1,15 +1,18 @@
-"""A foreign server as the receiver of `@type forward`: that of @fluent-org/logger (npm)."""
+"""Foreign servers as the receivers of `@type forward`: that of @fluent-org/logger (npm), the OpenTelemetry
+collector's fluentforward receiver (Go)."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forwarder_process import free_port
 from test_forward_clients import built, call
 
 from forwarder.api.testing import run
@@ -35,6 +38,25 @@ def node(tools: Any) -> Receive:
     def start(**options: Any) -> Iterator[subprocess.Popen[str]]:
         with subprocess.Popen(
             [program, "receive.js", json.dumps(options)], cwd=home, stdout=subprocess.PIPE, text=True
+        ) as process:
+            yield process
+            process.terminate()
+
+    return start
+
+
+@pytest.fixture
+def otel(tools: Any) -> Receive:
+    go = tools.need("go")
+    found = re.search(r"go(\d+)\.(\d+)", subprocess.check_output([go, "version"], text=True))
+    if found is None or (int(found[1]), int(found[2])) < (1, 26):
+        pytest.skip("the receiver needs Go 1.26, which Debian 12 does not have")
+    home = built("otel", lambda home: call(go, "build", "-o", "receiver", ".", cwd=home))
+
+    @contextlib.contextmanager
+    def start() -> Iterator[subprocess.Popen[str]]:
+        with subprocess.Popen(
+            [home / "receiver", str(free_port())], stdout=subprocess.PIPE, text=True
         ) as process:
             yield process
             process.terminate()
@@ -74,8 +96,7 @@ def check(process: subprocess.Popen[str], text: str) -> None:
     assert got == [["app.test", {"i": i, **RECORD}] for i in range(COUNT)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
+every_option = pytest.mark.parametrize(
     "options",
     [
         "",
@@ -85,8 +106,19 @@ def check(process: subprocess.Popen[str], text: str) -> None:
         "time_as_integer true",
     ],
 )
+
+
+@pytest.mark.slow
+@every_option
 def test_javascript(node: Receive, options: str) -> None:
     with node() as process:
+        check(process, config(process, options))
+
+
+@pytest.mark.slow
+@every_option
+def test_opentelemetry(otel: Receive, options: str) -> None:
+    with otel() as process:
         check(process, config(process, options))
 
 
