@@ -288,7 +288,8 @@ class FileBuffer(Buffer):
 
     def shrink(self, chunk: BufferChunk, rest: bytes, count: int) -> None:
         """As `Buffer.shrink`; the rest is written, and the chunk has another id then. Where the disk does not
-        take it (and for chunks of Fluentd) it is kept in memory: after a crash the whole chunk comes again."""
+        take it (and for chunks of Fluentd) it is kept in memory: after a crash the whole chunk comes again.
+        """
         if chunk.id not in self.flying:
             return
         if not isinstance(chunk, FileChunk) or self._lock is None or not count:
