@@ -47,7 +47,7 @@ class EventBatch:
 
 @final
 class BodyReader:
-    """Reads the bodies of an input's requests. For any number of threads."""
+    """Reads bodies of requests, and what commands write. For any number of threads."""
 
     def __new__(
         cls,
@@ -56,9 +56,13 @@ class BodyReader:
         time_key: str | None = None,
         keep_time_key: bool = False,
         time: dict[str, Any] | None = None,
+        tag_key: str | None = None,
+        keep_tag_key: bool = False,
+        tag_prefix: str = "",
     ) -> BodyReader:
         """`time_key`: the field with the time of records for which the parser gives none. `time`: how it is
-        written, as `CommonParser.options()` gives it; None: a number of seconds.
+        written, as `CommonParser.options()` gives it; None: a number of seconds. `tag_key`: the field that
+        becomes the tag, behind `tag_prefix`.
 
         Raises:
             ValueError: (message, parameter) for a time format that cannot be used.
@@ -78,6 +82,14 @@ class BodyReader:
 
         Raises:
             ValueError: (message, reason): the body is refused as a whole.
+        """
+    def feed(self, sequence: str, data: bytes, tag: str | None, last: bool) -> tuple[Intake, int]:
+        """The events of what is complete in the data of a stream, and how many bytes that was. Releases the
+        GIL.
+
+        `sequence`: "lines" (one text a line), "json", "msgpack" (values one after the other), "whole" (the
+        stream is one text). `tag`: of events that have none of their own; None: such ones fail ("no_tag").
+        `last`: nothing follows.
         """
 
 @final

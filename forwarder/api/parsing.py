@@ -80,7 +80,8 @@ class CommonParser(Parser):
         return {
             "types": self.types or {},
             "time_key": self.time_key,
-            "time_type": self.time_type,
+            # as Fluentd does where a plugin or its owner has numbers as default
+            "time_type": "string" if self.time_format and "time_type" not in self.given else self.time_type,
             "time_format": self.time_format,
             "time_format_fallbacks": self.time_format_fallbacks,
             "timezone": timezone,

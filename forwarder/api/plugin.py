@@ -124,6 +124,9 @@ class Plugin:
     """Whether several processes may run it with the same configuration: it has no file of its own. Inputs and
     outputs must say so; one that does not is refused where there are several workers, except in a `<worker>`
     section."""
+    flat: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """Old names of parameters that stand in the plugin's section itself: section -> old name -> its name
+    there. Where a section stands here, the names that Fluentd has for it everywhere do not count."""
     context: Context
     share: Section | None = None
     """Parameters of its section that are those of the output around it (`output_sections`)."""
@@ -290,6 +293,10 @@ class Output(Plugin):
 
     only_secondary: ClassVar[bool] = False
     """True: works as a `<secondary>` only."""
+
+    emits: ClassVar[bool] = False
+    """True: emits events from its own threads (`context.emit_to_label`); at a stop it is flushed and closed
+    before the outputs that may get them."""
 
     flat_buffer: ClassVar[bool] = False
     """True: parameters of `<buffer>` may stand in the section itself, as before Fluentd 0.14."""

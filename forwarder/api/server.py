@@ -307,7 +307,7 @@ def message_ingestor(
     )
 
 
-def receiver_parser(plugin: Input, parser: Parser) -> CompiledParser:
+def receiver_parser(plugin: Plugin, parser: Parser) -> CompiledParser:
     """The parser as native code calls it, also where it is written in Python."""
     compiled = parser.compiled()
     if compiled is not None:

@@ -106,6 +106,7 @@ class _Binder:
                 self.element,
                 self.declared,
                 buffer=isinstance(self.target, Output) and self.target.flat_buffer,
+                flat=self.target.flat if isinstance(self.target, Plugin) else {},
             )
         except ConfigError as error:
             self.error(error.message, self.element.params.get(error.param or ""), error.param)

@@ -9,6 +9,7 @@ where the output says so (`Output.flat_buffer`). One name can go into several se
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from forwarder.api.errors import ConfigError
@@ -77,9 +78,11 @@ _TIMEKEYS: Final = (("%S", "1"), ("%M", "60"), ("%H", "3600"), ("%d", "86400"))
 
 
 def convert_flat(
-    element: Element, declared: dict[str, Param[Any] | SectionParam[Any]], *, buffer: bool
-) -> list[tuple[str, list[str]]]:
-    """Adds the sections that flat parameters stand for; `buffer`: `<buffer>` too.
+    element: Element, declared: dict[str, Param[Any] | SectionParam[Any]], *, buffer: bool,
+    flat: Mapping[str, Mapping[str, str]],
+) -> list[tuple[str, list[str]]]:  # fmt: skip
+    """Adds the sections that flat parameters stand for; `buffer`: `<buffer>` too; `flat`: the plugin's own
+    old names, by section, which stand in for the common ones.
 
     Returns:
         (section, names of the parameters that went into it), for warnings.
@@ -94,10 +97,11 @@ def convert_flat(
         if isinstance(value, SectionParam)
     }
     own = {name for name, value in declared.items() if isinstance(value, Param)} - {"time_slice_format"}
-    for section, table in _TABLES.items():
+    tables: dict[str, Mapping[str, str]] = {**_TABLES, **flat}
+    for section, table in tables.items():
         if section not in sections or element.children(section) or (section == "buffer" and not buffer):
             continue
-        moved = [name for name in table if name in element.params and name not in own]
+        moved = [name for name in table if name in element.params and (name not in own or section in flat)]
         if not moved or moved == ["time_as_epoch"]:
             continue
         new = Element(section, "", element.params[moved[0]].position)
@@ -106,7 +110,8 @@ def convert_flat(
             element.used.add(name)
             if table[name]:
                 new.params[table[name]] = found._replace(name=table[name])
-        _derive(section, element, new, sections[section])
+        if section not in flat:
+            _derive(section, element, new, sections[section])
         done.append((section, moved))
         element.elements.append(new)
     return done

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from forwarder._native import EventBatch, EventStream
 from forwarder.api.errors import BufferOverflow
 from forwarder.api.metrics import Family, MemoryMetrics, PluginInfo
-from forwarder.api.plugin import Plugin
+from forwarder.api.plugin import Output, Plugin
 from forwarder.core.delivery import BufferedOutput
 from forwarder.telemetry.ledger import Account, Counters, Metrics, cut
 from forwarder.telemetry.log import LEVELS, EventTap, Log
@@ -127,15 +127,21 @@ class Engine:
         if leave is not None:
             leave()
         nodes = [node for node in nodes if node not in staying]
+        # what emits again comes before those that get it
+        emitting = [placed for placed in started if isinstance(placed.plugin, Output) and placed.plugin.emits]
+        for placed in emitting:
+            if isinstance(placed.node, BufferedOutput) and placed.node in nodes:
+                placed.node.drain()
+                placed.node.join(deadline)
+                nodes.remove(placed.node)
+            _close_one(placed)
         for node in nodes:
             node.drain()
         for node in nodes:
             node.join(deadline)
         for placed in reversed(started):
-            try:
-                placed.plugin.close()
-            except Exception as error:
-                placed.context.log.error("cannot close", error=error)
+            if placed not in emitting:
+                _close_one(placed)
         self._log.repeats.close()
         self._log.raised.close()
 
@@ -262,6 +268,13 @@ def _info(context: PluginContext, kind: str) -> PluginInfo:
     parent = context.counters.parent
     parent_id = None if parent is None else parent.id
     return PluginInfo(context.id, kind, context.type_name, parent_id, context.home, context.config)
+
+
+def _close_one(placed: Placed) -> None:
+    try:
+        placed.plugin.close()
+    except Exception as error:
+        placed.context.log.error("cannot close", error=error)
 
 
 def _stop_one(placed: Placed) -> None:

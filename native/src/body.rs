@@ -1,18 +1,23 @@
-//! Bodies of requests: a text, lines or MessagePack, from their bytes to a batch of one tag.
+//! Bodies of requests and outputs of commands: a text, lines, JSON or MessagePack, from their bytes to a batch.
 //!
-//! Semantics: Fluentd's in_http. What is no record is booked and harms nobody; a time field that is no time
-//! has the whole body refused, so that the sender is told.
+//! Semantics: Fluentd's in_http and in_exec. What is no record is booked and harms nobody. A time field that is
+//! no time has the whole body of a request refused, so that the sender is told ([`Rule::read`]); in the output
+//! of a command ([`Rule::feed`]) it is booked too.
 
 mod python;
+mod stream;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use memchr::memchr_iter;
 
+pub use stream::Sequence;
+
 pub use python::{BodyReader, form_fields, inflate_bytes};
 
 use crate::event::Batch;
-use crate::ingest::edit::walk;
+use crate::ingest::edit::{tag_text, walk};
 use crate::ingest::{Taken, tally};
 use crate::merge::{Field, merge};
 use crate::msgpack::{Malformed, Token, read_token, skip_value, write_entry_start, write_map_header};
@@ -42,6 +47,16 @@ pub struct TimeField {
     pub parser: Option<TimeParser>,
 }
 
+/// The field that becomes an event's tag.
+pub struct TagField {
+    /// Its name.
+    pub key: Vec<u8>,
+    /// Leave it in the record.
+    pub keep: bool,
+    /// Stands before the tag.
+    pub prefix: String,
+}
+
 /// Why a body is refused as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
@@ -63,12 +78,14 @@ pub struct Rule {
     pub parser: Arc<dyn Parser>,
     /// Where a record's time is.
     pub time: Option<TimeField>,
+    /// Where a record's tag is.
+    pub tag: Option<TagField>,
 }
 
 /// What is known of one body.
 pub struct Given<'a> {
-    /// The tag of its events.
-    pub tag: &'a str,
+    /// The tag of its events that have none of their own.
+    pub tag: Option<&'a str>,
     /// The time of all its events; None: each has its own, or `now_ns`.
     pub time_ns: Option<i64>,
     /// The present time.
@@ -83,15 +100,7 @@ impl Rule {
     /// # Errors
     /// [`Refused`]: none of it is taken.
     pub fn read(&self, form: Form, body: &[u8], given: &Given<'_>) -> Result<Taken, Refused> {
-        let mut reading = Reading {
-            rule: self,
-            given,
-            taken: Taken::default(),
-            cache: TimeCache::default(),
-            index: Vec::new(),
-            merged: Vec::new(),
-        };
-        reading.taken.batch = Batch::single(Arc::from(given.tag), Vec::with_capacity(body.len() + 64), 0);
+        let mut reading = Reading::new(self, given, body.len());
         match form {
             Form::Text => {
                 let mut session = self.parser.session();
@@ -120,12 +129,27 @@ struct Reading<'a> {
     rule: &'a Rule,
     given: &'a Given<'a>,
     taken: Taken,
+    tags: HashMap<Arc<str>, u32>,
     cache: TimeCache,
     index: Vec<Field>,
     merged: Vec<u8>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn new(rule: &'a Rule, given: &'a Given<'a>, len: usize) -> Self {
+        let batch = Batch { data: Vec::with_capacity(len + 64), ..Batch::default() };
+        let taken = Taken { batch, ..Taken::default() };
+        Reading {
+            rule,
+            given,
+            taken,
+            tags: HashMap::new(),
+            cache: TimeCache::default(),
+            index: Vec::new(),
+            merged: Vec::new(),
+        }
+    }
+
     fn text(&mut self, text: &[u8], session: &mut dyn Session, events: &mut Events) -> Result<(), Refused> {
         events.clear();
         match session.parse(text, events) {
@@ -183,26 +207,56 @@ impl Reading<'_> {
             pairs = merge((record, pairs), added, count, &mut self.index, &mut self.merged)?;
             record = &self.merged;
         }
+        let mut cut = [(0, 0); 2];
+        let mut own_tag = None;
+        if let Some(field) = &self.rule.tag
+            && let Some((start, value, end)) = find(record, &field.key)
+        {
+            own_tag = Some(format!("{}{}", field.prefix, tag_text(&record[value..end])));
+            if !field.keep {
+                pairs -= 1;
+                cut[0] = (start, end);
+            }
+        }
         let mut time_ns = self.given.time_ns.or(parsed_ns);
-        let (mut before, mut after) = (record, &[][..]);
         if time_ns.is_none()
             && let Some(field) = &self.rule.time
             && let Some((start, value, end)) = find(record, &field.key)
+            && cut[0] != (start, end)
         {
             time_ns = field.read(&record[value..end], &mut self.cache)?;
             if !field.keep {
                 pairs -= 1;
-                (before, after) = (&record[..start], &record[end..]);
+                cut[1] = (start, end);
             }
         }
+        cut.sort_unstable();
+        let Some(tag) = own_tag.as_deref().or(self.given.tag) else {
+            tally(&mut self.taken.failures, "no_tag", record);
+            return Ok(());
+        };
         let batch = &mut self.taken.batch;
+        let number = match self.tags.get(tag) {
+            Some(number) => *number,
+            None => {
+                let tag: Arc<str> = Arc::from(tag);
+                let number = batch.tags.len() as u32;
+                batch.tags.push(Arc::clone(&tag));
+                self.tags.insert(tag, number);
+                number
+            }
+        };
         let start = batch.data.len();
         write_entry_start(&mut batch.data, time_ns.unwrap_or(self.given.now_ns));
         write_map_header(&mut batch.data, pairs);
-        batch.data.extend_from_slice(before);
-        batch.data.extend_from_slice(after);
+        let mut from = 0;
+        for (start, end) in cut {
+            batch.data.extend_from_slice(&record[from..start.max(from)]);
+            from = end.max(from);
+        }
+        batch.data.extend_from_slice(&record[from..]);
         let len = batch.data.len() - start;
-        batch.book(0, len);
+        batch.book(number, len);
         Ok(())
     }
 }

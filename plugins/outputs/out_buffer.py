@@ -22,6 +22,7 @@ class BufferOutput(Output):
 
     multi_workers_ready = True
 
+    emits: ClassVar[bool] = True
     buffer_defaults: ClassVar[Mapping[str, Any]] = {
         "@type": "file",
         "chunk_keys": ["tag"],

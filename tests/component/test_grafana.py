@@ -46,6 +46,13 @@ def page() -> Scrape:
           @type http
           port 0
         </source>
+        <match filtered>
+          @type exec_filter
+          command cat
+          tag t
+          in_keys m
+          out_keys m
+        </match>
         <filter **>
           @type parser
           key_name m

@@ -24,13 +24,10 @@ SHARED = Path(os.environ.get("FORWARDER_SHARED", ROOT.parent / "shared")) / "flu
 NOT_BUILT = {
     "filter elasticsearch_genid",
     "input elasticsearch",
-    "input exec",
     "input s3",
     "input tail",
     "output elasticsearch_data_stream",
     "output elasticsearch_dynamic",
-    "output exec",
-    "output exec_filter",
     "parser msgpack",
 }
 

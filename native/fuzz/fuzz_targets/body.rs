@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use forwarder_native::body::{Form, Given, Rule, TimeField, decode_form};
+use forwarder_native::body::{Form, Given, Rule, Sequence, TagField, TimeField, decode_form};
 use forwarder_native::json_parser::JsonParser;
 use forwarder_native::msgpack::Entries;
 use forwarder_native::options::ParseOptions;
@@ -12,6 +12,7 @@ use libfuzzer_sys::fuzz_target;
 static RULE: LazyLock<Rule> = LazyLock::new(|| Rule {
     parser: Arc::new(JsonParser::new(&ParseOptions::default()).ok().expect("these options are valid")),
     time: Some(TimeField { key: b"time".to_vec(), keep: false, parser: None }),
+    tag: Some(TagField { key: b"tag".to_vec(), keep: false, prefix: String::new() }),
 });
 
 fuzz_target!(|data: &[u8]| {
@@ -19,7 +20,8 @@ fuzz_target!(|data: &[u8]| {
     let form = [Form::Text, Form::Lines, Form::MsgPack][usize::from(how % 3)];
     // "a" and "time" of every record are replaced
     let added: (&[u8], usize) = if how & 64 != 0 { (b"\xa1a\x01\xa4time\x02", 2) } else { (b"", 0) };
-    let given = Given { tag: "t", time_ns: (how & 128 != 0).then_some(7), now_ns: 1_000_000_000, added };
+    let given =
+        Given { tag: Some("t"), time_ns: (how & 128 != 0).then_some(7), now_ns: 1_000_000_000, added };
     if let Ok(taken) = RULE.read(form, body, &given) {
         let mut entries = 0;
         for entry in Entries::new(&taken.batch.data) {
@@ -28,6 +30,12 @@ fuzz_target!(|data: &[u8]| {
         }
         assert_eq!(entries, taken.batch.count);
     }
+    let sequence =
+        [Sequence::Lines, Sequence::Json, Sequence::MsgPack, Sequence::Whole][usize::from(how % 4)];
+    let (taken, used) = RULE.feed(sequence, body, how & 32 != 0, &given);
+    assert!(used <= body.len());
+    assert!(how & 32 == 0 || used == body.len());
+    assert_eq!(Entries::new(&taken.batch.data).filter(Result::is_ok).count(), taken.batch.count);
     if let Ok(fields) = decode_form(body, 100) {
         assert!(fields.len() <= 100);
         assert!(fields.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() <= body.len());

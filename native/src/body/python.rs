@@ -6,7 +6,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use super::{Form, Given, Refused, Rule, TimeField, decode_form};
+use super::stream::Sequence;
+use super::{Form, Given, Refused, Rule, TagField, TimeField, decode_form};
 use crate::compiled::CompiledParser;
 use crate::forward::inflate;
 use crate::intake::Intake;
@@ -29,15 +30,22 @@ pub struct BodyReader {
 
 #[pymethods]
 impl BodyReader {
-    /// `BodyReader(parser, *, time_key=None, keep_time_key=False, time=None)`; `time`: how the time field is
-    /// written, as `CommonParser.options()` gives it; None: a number of seconds.
+    /// `BodyReader(parser, *, time_key=None, keep_time_key=False, time=None, tag_key=None,
+    /// keep_tag_key=False, tag_prefix="")`; `time`: how the time field is written, as
+    /// `CommonParser.options()` gives it; None: a number of seconds.
     #[new]
-    #[pyo3(signature = (parser, *, time_key = None, keep_time_key = false, time = None))]
+    #[pyo3(signature = (
+        parser, *, time_key = None, keep_time_key = false, time = None, tag_key = None,
+        keep_tag_key = false, tag_prefix = String::new()
+    ))]
     fn new(
         parser: &CompiledParser,
         time_key: Option<String>,
         keep_time_key: bool,
         time: Option<&Bound<'_, PyDict>>,
+        tag_key: Option<String>,
+        keep_tag_key: bool,
+        tag_prefix: String,
     ) -> PyResult<Self> {
         let written = match time {
             Some(options) => {
@@ -49,7 +57,34 @@ impl BodyReader {
         };
         let time =
             time_key.map(|key| TimeField { key: key.into_bytes(), keep: keep_time_key, parser: written });
-        Ok(BodyReader { rule: Rule { parser: Arc::clone(&parser.inner), time } })
+        let tag =
+            tag_key.map(|key| TagField { key: key.into_bytes(), keep: keep_tag_key, prefix: tag_prefix });
+        Ok(BodyReader { rule: Rule { parser: Arc::clone(&parser.inner), time, tag } })
+    }
+
+    /// `feed(sequence, data, tag, last) -> (Intake, used)`: the events of what is complete in a stream's data,
+    /// and how many bytes that was.
+    fn feed(
+        &self,
+        py: Python<'_>,
+        sequence: &str,
+        data: &[u8],
+        tag: Option<&str>,
+        last: bool,
+    ) -> PyResult<(Intake, usize)> {
+        let sequence = match sequence {
+            "lines" => Sequence::Lines,
+            "json" => Sequence::Json,
+            "msgpack" => Sequence::MsgPack,
+            "whole" => Sequence::Whole,
+            _ => {
+                let why = format!("{sequence:?} is none of lines, json, msgpack, whole");
+                return Err(PyValueError::new_err(why));
+            }
+        };
+        let given = Given { tag, time_ns: None, now_ns: now_ns(), added: (&[], 0) };
+        let (taken, used) = py.detach(|| self.rule.feed(sequence, data, last, &given));
+        Ok((Intake::new(py, taken, 0)?, used))
     }
 
     /// `read(form, body, tag, time_ns=None, added=None) -> Intake`: the events of a body, and what in it was
@@ -79,7 +114,7 @@ impl BodyReader {
                 python_to_value(&mut pairs, &value, 1)?;
             }
         }
-        let given = Given { tag, time_ns, now_ns: now_ns(), added: (&pairs, count) };
+        let given = Given { tag: Some(tag), time_ns, now_ns: now_ns(), added: (&pairs, count) };
         let taken = py.detach(|| self.rule.read(form, body, &given))?;
         Intake::new(py, taken, 0)
     }

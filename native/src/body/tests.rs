@@ -1,3 +1,4 @@
+use super::stream::Sequence;
 use super::*;
 use crate::json_in;
 use crate::json_out::write_record;
@@ -10,7 +11,7 @@ const NOW: i64 = 1_000 * NANOS;
 
 fn rule(time: Option<TimeField>) -> Rule {
     let parser = JsonParser::new(&ParseOptions::default()).ok().unwrap();
-    Rule { parser: Arc::new(parser), time }
+    Rule { parser: Arc::new(parser), time, tag: None }
 }
 
 fn seconds(keep: bool) -> TimeField {
@@ -44,9 +45,9 @@ fn read(
     let added = msgpack_of(added);
     let mut at = 0;
     let Ok(Token::Map(count)) = read_token(&added, &mut at) else { panic!("a map") };
-    let given = Given { tag: "a.b", time_ns, now_ns: NOW, added: (&added[at..], count) };
+    let given = Given { tag: Some("a.b"), time_ns, now_ns: NOW, added: (&added[at..], count) };
     let taken = rule.read(form, body, &given)?;
-    assert_eq!(taken.batch.tags.len(), 1);
+    assert!(taken.batch.tags.len() <= 1);
     let shown: Vec<String> = Entries::new(&taken.batch.data)
         .map(|entry| {
             let entry = entry.unwrap();
@@ -190,4 +191,103 @@ fn forms_are_decoded_as_ruby_does() {
     }
     assert_eq!(decode_form(&b"a&".repeat(100), 100).unwrap_err().reason, "limit");
     assert_eq!(decode_form(&b"a&".repeat(99), 100).unwrap().len(), 100);
+}
+
+/// What a stream gives that is cut after every `step` bytes: "TAG NANOSECONDS JSON", and failures by reason.
+fn streamed(rule: &Rule, sequence: Sequence, data: &[u8], step: usize) -> (Vec<String>, Vec<String>) {
+    let given = Given { tag: Some("t"), time_ns: None, now_ns: NOW, added: (&[], 0) };
+    let (mut shown, mut failed) = (Vec::new(), Vec::new());
+    let mut rest = Vec::new();
+    let pieces: Vec<&[u8]> = data.chunks(step).chain([&b""[..]]).collect();
+    for (number, piece) in pieces.iter().enumerate() {
+        rest.extend_from_slice(piece);
+        let (taken, used) = rule.feed(sequence, &rest, number + 1 == pieces.len(), &given);
+        rest.drain(..used);
+        for (run, bytes) in taken.batch.iter_runs() {
+            for entry in Entries::new(bytes) {
+                let entry = entry.unwrap();
+                let mut json = Vec::new();
+                write_record(&mut json, entry.body, entry.pairs).unwrap();
+                let tag = &taken.batch.tags[run.tag as usize];
+                shown.push(format!("{tag} {} {}", entry.time_ns, String::from_utf8(json).unwrap()));
+            }
+        }
+        failed.extend(taken.failures.iter().flat_map(|tally| vec![tally.reason.to_owned(); tally.count]));
+    }
+    assert!(rest.is_empty());
+    (shown, failed)
+}
+
+#[test]
+fn streams_give_the_same_however_they_are_cut() {
+    let rule = rule(None);
+    let cases: [(Sequence, &[u8], &[&str], usize); 5] = [
+        (Sequence::Lines, b"{\"a\":1}\r\nno\n{\"a\":2}", &["{\"a\":1}", "{\"a\":2}"], 1),
+        (
+            Sequence::Json,
+            b"{\"a\":1}{\"a\":\n[\"}\\\"{\"]}\n [{}]",
+            &["{\"a\":1}", "{\"a\":[\"}\\\"{\"]}", "{}"],
+            0,
+        ),
+        (Sequence::Json, b" oops {\n{\"a\":1}\n", &["{\"a\":1}"], 1),
+        (Sequence::Json, b"{\"a\":1} {\"a\"", &["{\"a\":1}"], 1),
+        (Sequence::Whole, b"{\"a\":\n1}", &["{\"a\":1}"], 0),
+    ];
+    for (sequence, data, records, failures) in cases {
+        let expected: Vec<String> = records.iter().map(|record| format!("t {NOW} {record}")).collect();
+        for step in [1, 2, 3, 7, 1000] {
+            let (shown, failed) = streamed(&rule, sequence, data, step);
+            assert_eq!((&shown, failed.len()), (&expected, failures), "{sequence:?} {step}");
+        }
+    }
+}
+
+#[test]
+fn tag_and_time_come_from_the_record_and_bad_times_harm_nobody() {
+    let mut rule = rule(Some(written("float", None)));
+    rule.tag = Some(TagField { key: b"tag".to_vec(), keep: false, prefix: "p.".to_owned() });
+    let data =
+        b"{\"tag\":\"x\",\"a\":1,\"time\":5}\n{\"time\":\"6.5\",\"tag\":7}\n{\"time\":[]}\n{\"a\":2}\n";
+    let (shown, failed) = streamed(&rule, Sequence::Lines, data, 1000);
+    let expected = ["p.x 5000000000 {\"a\":1}", "p.7 6500000000 {}", "t 1000000000000 {\"a\":2}"];
+    assert_eq!(shown, expected);
+    assert_eq!(failed, ["invalid_time"]);
+    // the tag is taken out before the time is looked for
+    rule.tag = Some(TagField { key: b"time".to_vec(), keep: false, prefix: String::new() });
+    assert_eq!(streamed(&rule, Sequence::Lines, b"{\"time\":5}", 99).0, [format!("5 {NOW} {{}}")]);
+    rule.tag = Some(TagField { key: b"tag".to_vec(), keep: true, prefix: String::new() });
+    let given = Given { tag: None, time_ns: None, now_ns: NOW, added: (&[], 0) };
+    let (taken, _) = rule.feed(Sequence::Lines, b"{\"tag\":\"a\"}\n{}\n", true, &given);
+    assert_eq!((taken.batch.count, &*taken.batch.tags[0], taken.failures[0].reason), (1, "a", "no_tag"));
+}
+
+/// Takes every text, as field `n` with its length.
+struct Lengths;
+
+impl Parser for Lengths {
+    fn session(&self) -> Box<dyn Session + '_> {
+        Box::new(Lengths)
+    }
+}
+
+impl Session for Lengths {
+    fn parse(&mut self, text: &[u8], out: &mut Events) -> Result<(), Mismatch> {
+        let start = out.fields.len();
+        crate::msgpack::write_str(&mut out.fields, b"n");
+        crate::msgpack::write_uint(&mut out.fields, text.len() as u64);
+        out.push(start, 1, None);
+        Ok(())
+    }
+}
+
+#[test]
+fn msgpack_values_are_told_apart() {
+    let rule = Rule { parser: Arc::new(Lengths), time: None, tag: None };
+    let data = [msgpack_of("{\"a\":1}"), msgpack_of("[{\"a\":2},3]"), msgpack_of("4")].concat();
+    let whole: Vec<String> = [4, 6, 1].iter().map(|n| format!("t {NOW} {{\"n\":{n}}}")).collect();
+    for step in [1, 2, 3, 1000] {
+        assert_eq!(streamed(&rule, Sequence::MsgPack, &data, step), (whole.clone(), vec![]));
+    }
+    let (shown, failed) = streamed(&rule, Sequence::MsgPack, b"\x01\xc1\x01\x01", 1000);
+    assert_eq!((shown.len(), failed), (1, vec!["malformed".to_owned()]));
 }
