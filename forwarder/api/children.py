@@ -21,7 +21,7 @@ from forwarder.api.plugin import Parser, Plugin
 
 MAX_RECORD_BYTES: Final = 16 << 20
 """Of output without an end of a record."""
-TERM_SECONDS: Final = 5.0
+TERM_SECONDS: Final = 3.0
 """From SIGTERM to SIGKILL."""
 _LINES_A_SECOND: Final = 20
 """Of standard error; what is more is counted."""

@@ -5,7 +5,7 @@ What follows each other in the output: lines; JSON values with `<parse> @type js
 fields of it (`<extract>`).
 
 *Delivery*: at most once. A full buffer stops reading, and so the command once the pipe is full. At the stop
-the command gets SIGTERM, what it still writes is taken, after 5 s it gets SIGKILL. A command that runs once
+the command gets SIGTERM, what it still writes is taken, after 3 s it gets SIGKILL. A command that runs once
 and ends is not started again. Output without an end of a record beyond 16 MiB is given up (`too_long`).
 
 *Differs from Fluentd*: bytes that are not ASCII stay as they are without `encoding` (Fluentd replaces them);

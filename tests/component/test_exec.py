@@ -37,15 +37,15 @@ def in_exec(command: str, parameters: str) -> str:
 """
 
 
-def living(*names: str) -> list[int]:
-    """Processes that are ours and not zombies, by a text in their command line."""
+def living(name: str, *, program: bool = False) -> list[int]:
+    """Processes by a text in their command line, or (`program`) at its start."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             text = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            if any(name in text for name in names) and int(path.parent.name) != os.getpid():
+            if text.startswith(name) if program else name in text:
                 found.append(int(path.parent.name))
-    return found
+    return [pid for pid in found if pid != os.getpid()]
 
 
 def zombies() -> list[int]:
@@ -148,6 +148,7 @@ def test_at_the_stop_the_command_and_all_it_has_started_end() -> None:
     script = "trap 'echo last' TERM; sleep 2222 & sleep 2222 & echo first; wait; wait"
     with run(in_exec(f'"{script}"', "tag t\n" + NONE)) as driver:
         driver.wait_for_events(1)
+        driver.wait_for(lambda: len(living("sleep 2222", program=True)) == 2)
         driver.stop()
         assert [record["message"] for record in driver.records()] == ["first", "last"]
     assert living("sleep 2222") == []
