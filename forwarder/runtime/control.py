@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 _SECONDS: Final = 5.0
 """How long a client may keep the others waiting."""
 _LONGEST: Final = 64 << 10
+_CREDENTIALS: Final = struct.Struct("iII")
+"""Process, user, group (unix(7), SO_PEERCRED)."""
 
 Answer = dict[str, Any]
 
@@ -44,13 +47,18 @@ Answer = dict[str, Any]
 class Control:
     """Serves requests about an engine."""
 
-    def __init__(self, engine: Callable[[], Engine], log: PluginLog, path: str | None = None) -> None:
-        """`engine`: gives the present one. `path`: None: the default place."""
+    def __init__(
+        self, engine: Callable[[], Engine], log: PluginLog, path: str | None = None, *, siblings: bool = False
+    ) -> None:
+        """`engine`: gives the present one. `path`: None: the default place. `siblings`: other children of this
+        process's parent, a supervisor, give way: after a reload they are about to leave."""
         self._engine = engine
         self._log = log
         self._wanted = path
+        self._siblings = siblings
         self.path: str | None = None
         """Of the socket; None: there is none."""
+        self._file: tuple[int, int] | None = None
         self._socket: socket.socket | None = None
         self._thread: Thread | None = None
 
@@ -64,11 +72,11 @@ class Control:
                 return
             path = os.path.join(folder, f"{os.getpid()}{control_path.SUFFIX}")
         try:
-            self._socket = _bound(path)
+            self._socket = _bound(path, siblings=self._siblings)
         except OSError as error:
             self._log.warning("no control socket", path=path, error=error)
             return
-        self.path = path
+        self.path, self._file = path, _file(path)
         self._thread = Thread(target=self._run, args=(self._socket,), name="control", daemon=True)
         self._thread.start()
 
@@ -81,7 +89,8 @@ class Control:
         if self._thread is not None:
             self._thread.join(_SECONDS)
         self._socket.close()
-        if self.path is not None:
+        # the worker after a reload may have replaced it
+        if self.path is not None and _file(self.path) == self._file:
             with suppress(OSError):
                 os.unlink(self.path)
 
@@ -160,13 +169,22 @@ def _line(answer: Answer) -> bytes:
     return json.dumps(answer, default=repr).encode() + b"\n"
 
 
-def _bound(path: str) -> socket.socket:
-    """A listening socket. One that nobody listens on any more is replaced. Raises OSError."""
+def _file(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _bound(path: str, *, siblings: bool) -> socket.socket:
+    """A listening socket. One that nobody listens on any more is replaced, and (`siblings`) that of another
+    child of this process's parent. Raises OSError."""
     temporary = f"{path}.{os.getpid()}"
     with suppress(FileNotFoundError):
         os.unlink(temporary)
     with control_path.short(path) as near:
-        if _answers_there(near):
+        if _answers_there(near, siblings=siblings):
             raise FileExistsError(f"another instance listens on {path}")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -183,7 +201,7 @@ def _bound(path: str) -> socket.socket:
     return listener
 
 
-def _answers_there(path: str) -> bool:
+def _answers_there(path: str, *, siblings: bool) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
@@ -192,4 +210,14 @@ def _answers_there(path: str) -> bool:
             return True
         except OSError:
             return False
-    return True
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        listener = _CREDENTIALS.unpack(credentials)[0]
+    return not (siblings and _parent(listener) == os.getppid())
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None

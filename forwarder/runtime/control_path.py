@@ -49,6 +49,14 @@ def sockets() -> list[str]:
     return sorted(found)
 
 
+def of_worker(path: str, number: int) -> str:
+    """The socket of a worker where `path` is configured: worker 0 has that, worker 1 `NAME.1.sock`."""
+    if number == 0:
+        return path
+    base, suffix = os.path.splitext(path)
+    return f"{base}.{number}{suffix}"
+
+
 def of_process(pid: str) -> str | None:
     """The socket of a process that uses the default place."""
     return next((path for path in sockets() if os.path.basename(path) == f"{pid}{SUFFIX}"), None)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from forwarder._native import keep_memory
 from forwarder.api.errors import ConfigError
 from forwarder.buffer.lock import InUseError
+from forwarder.runtime import control_path
 from forwarder.runtime.channel import Channel
 from forwarder.runtime.control import Control
 from forwarder.runtime.kept import RemoteKeeper
@@ -134,7 +135,10 @@ class _Worker:
             self._ended, self._status = True, 1
             return
         if self._control is None and options.control_socket != "none":
-            self._control = Control(lambda: self._engine, log, options.control_socket)
+            path = options.control_socket
+            if path is not None:
+                path = control_path.of_worker(path, self._loaded.worker_id)
+            self._control = Control(lambda: self._engine, log, path, siblings=True)
             self._control.start()
         self._rpc = self._loaded.serve_rpc(self._engine, os.getppid())
         log.info("forwarder is now running")

@@ -7,17 +7,24 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from forwarder_process import PATIENCE, ForwarderProcess, free_port
+from forwarder_process import PATIENCE, RUNNING, ForwarderProcess, free_port
 from waiting import wait_for
 
+from forwarder.runtime.control_client import ask
+
+RATE = int(os.environ.get("FORWARDER_RELOAD_RATE", "20000"))
+"""Datagrams a second while it reloads: half of what the machine takes without loss."""
 UDP = """
 <source>
   @type udp
@@ -94,7 +101,7 @@ def port() -> int:
 
 @pytest.mark.parametrize("options", [(), ("--no-supervisor",)])
 @pytest.mark.parametrize("routes", [DIRECT, FILE])
-@pytest.mark.parametrize("load", [(3, 2000), pytest.param((20, 20_000), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("load", [(3, 2000), pytest.param((20, RATE), marks=pytest.mark.slow)])
 def test_reload_under_load_loses_no_datagram(
     tmp_path: Path, port: int, options: tuple[str, ...], routes: str, load: tuple[int, int]
 ) -> None:
@@ -144,6 +151,7 @@ def test_a_killed_worker_is_replaced_and_the_socket_stays_open(tmp_path: Path, p
     with ForwarderProcess(tmp_path, UDP.format(port=port) + DIRECT) as process:
         (worker,) = process.workers
         os.kill(worker, signal.SIGSTOP)
+        process.wait(lambda: Path(f"/proc/{worker}/stat").read_text().rpartition(") ")[2].startswith("T"))
         send(port, *(f"n{number}" for number in range(50)))  # they wait in the socket
         os.kill(worker, signal.SIGKILL)
         process.wait(lambda: len(numbers(process)) == 50)
@@ -252,6 +260,80 @@ def test_sigusr1_reopens_the_log(tmp_path: Path, port: int) -> None:
         process.wait(lambda: log.exists() and "flushing all buffers" in log.read_text())
         assert process.stop() == 0
     assert "stopped" in log.read_text()
+
+
+@pytest.mark.parametrize("options", [(), ("--no-supervisor",)])
+def test_sigcont_writes_the_stacks(tmp_path: Path, port: int, options: tuple[str, ...]) -> None:
+    config = UDP.format(port=port) + FILE.format(folder=tmp_path)
+    with ForwarderProcess(tmp_path, config, options=options).start() as process:
+        pids = process.workers or [process.pid]
+        os.kill(pids[0], signal.SIGCONT)
+        process.wait(lambda: "Current thread" in process.log or "most recent call first" in process.log)
+        send(port, "n1")
+        process.wait(lambda: numbers(process) == [1])
+        assert process.stop() == 0
+
+
+def test_a_worker_that_dies_at_once_is_started_again_ever_later(tmp_path: Path, port: int) -> None:
+    with ForwarderProcess(tmp_path, UDP.format(port=port) + DIRECT).start() as process:
+        for times in range(1, 5):
+            process.wait(lambda times=times: process.log.count(RUNNING) == times)
+            os.kill(process.workers[0], signal.SIGKILL)
+            process.wait(lambda times=times: process.log.count("it is started again") == times)
+        pauses = [float(text) for text in re.findall(r"pause_seconds=([0-9.]+)", process.log)]
+        assert pauses == [0.0, 0.5, 1.0, 2.0]
+        send(port, "n1")
+        process.wait(lambda: numbers(process) == [1])
+        assert process.stop() == 0
+
+
+def test_each_worker_has_a_control_socket_also_after_a_reload(tmp_path: Path, port: int) -> None:
+    config = "<system>\nworkers 2\n</system>\n" + UDP.format(port=port) + DIRECT
+    path = tmp_path / "c.sock"
+    with ForwarderProcess(tmp_path, config, options=("--control-socket", str(path))).start() as process:
+
+        def workers() -> list[tuple[int, int]]:
+            found = []
+            for name in ("c.sock", "c.1.sock"):
+                (answer,) = ask(str(tmp_path / name), {"do": "status"})
+                found.append((answer["status"]["worker"], answer["status"]["pid"]))
+            return found
+
+        process.wait(lambda: "all workers are running" in process.log)
+        before = workers()
+        assert [number for number, _ in before] == [0, 1]
+        process.reload()
+        process.wait(lambda: len(process.workers) == 2)
+        after = workers()
+        assert [number for number, _ in after] == [0, 1]
+        assert {pid for _, pid in after} == {*process.workers}
+        assert process.stop() == 0
+    assert not path.exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may change root and user")
+@pytest.mark.parametrize("options", [(), ("--no-supervisor",), ("--chroot", "/")])
+def test_another_user(tmp_path: Path, port: int, options: tuple[str, ...]) -> None:
+    import pwd  # noqa: PLC0415
+
+    found = None
+    command = [sys.executable, "-c", "import encodings.idna, forwarder.core.build"]
+    with suppress(PermissionError):
+        found = subprocess.run(command, user="nobody", cwd="/", capture_output=True, check=False)
+    if not found or found.returncode:
+        pytest.skip("the interpreter is root's own")
+    nobody = pwd.getpwnam("nobody")
+    tmp_path.parent.chmod(0o755)
+    config = UDP.format(port=port) + DIRECT
+    process = ForwarderProcess(tmp_path, config, options=(*options, "--user", "nobody"))
+    with process.start() as running:
+        for pid in [running.pid, *running.workers]:
+            status = Path(f"/proc/{pid}/status").read_text()
+            assert re.search(rf"^Uid:\s+{nobody.pw_uid}\s+{nobody.pw_uid}", status, re.M)
+            assert re.search(rf"^Gid:\s+{nobody.pw_gid}\s+{nobody.pw_gid}", status, re.M)
+        send(port, "n1")
+        running.wait(lambda: numbers(running) == [1])
+        assert running.stop() == 0
 
 
 @pytest.fixture
