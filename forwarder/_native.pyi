@@ -630,8 +630,15 @@ class Sampler:
     """The same records again and again, with a counter where it is asked for."""
 
     def __new__(
-        cls, tag: str, records: Sequence[dict[str, Any]], auto_increment_key: str | None = None
+        cls,
+        tag: str,
+        records: Sequence[dict[str, Any]],
+        auto_increment_key: str | None = None,
+        counter: int = 0,
     ) -> Sampler: ...
+    @property
+    def counter(self) -> int:
+        """The next value for `auto_increment_key`."""
     def take(self, count: int) -> EventBatch:
         """The next events, all of this moment."""
 

@@ -35,6 +35,8 @@ STEPS: Final = 64
 LINGER_SECONDS: Final = 2.0
 """How long what a client still sends is read and thrown away behind the last response, so that the response
 arrives: unread bytes would have the kernel answer with a reset."""
+FRESH_SECONDS: Final = 0.5
+"""At the stop: how long a new connection may take to send its first request."""
 LEAST_BYTES_PER_SECOND: Final = 1024
 """A body that comes more slowly is given up."""
 
@@ -100,8 +102,8 @@ class _Connection:
     """A connection: reading a request, writing a response, or lingering behind the last one."""
 
     __slots__ = (
-        "body", "body_since", "deadline", "handshake", "head", "lingering", "out", "peer", "protocol",
-        "quiet_since", "socket",
+        "body", "body_since", "deadline", "fresh", "handshake", "head", "lingering", "out", "peer",
+        "protocol", "quiet_since", "socket",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, peer: str, protocol: h11.Connection, *, handshake: bool) -> None:
@@ -114,6 +116,7 @@ class _Connection:
         self.body_since = 0.0
         self.out = memoryview(b"")
         self.lingering = False
+        self.fresh = True
         self.quiet_since = time.monotonic()
         self.deadline = 0.0
 
@@ -185,13 +188,17 @@ class Server:
         self._selector.unregister(self._wake)
         self._selector.unregister(self._listener)
         until = time.monotonic() + self._limits.stop_seconds
+        fresh_until = until - self._limits.stop_seconds + FRESH_SECONDS
         if self._limits.stop_seconds and not self._plugin.context.keeping_sockets:
             self._accept()  # nobody else will
         self._more |= self._connections
         while self._connections and time.monotonic() < until:
-            self._attempt_round(until)
-            for connection in [each for each in self._connections if each.idle or each.lingering]:
-                self._close(connection)
+            self._attempt_round(fresh_until if time.monotonic() < fresh_until else until)
+            # a client that has just connected is about to send
+            patient = time.monotonic() < fresh_until
+            for connection in list(self._connections):
+                if connection.lingering or (connection.idle and not (patient and connection.fresh)):
+                    self._close(connection)
         for connection in list(self._connections):
             self._close(connection)
         self._selector.close()
@@ -336,6 +343,7 @@ class Server:
         headers = tuple(event.headers)
         head = Head(event.method.decode("ascii"), event.target.decode("ascii"), headers, connection.peer)
         connection.head = head
+        connection.fresh = False
         connection.body_since = time.monotonic()
         names = {name for name, _ in headers}
         has_body = b"content-length" in names or b"transfer-encoding" in names

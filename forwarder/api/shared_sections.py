@@ -164,21 +164,27 @@ class Extract(Section):
     time_format_fallbacks = array("Further formats of that time.", [], of="string")
 
 
-_NOT_KEPT: Final = "what a plugin counts is not kept over restarts here"
-
-
 class Storage(Section):
-    """`<storage>` of an input: it lives as long as the process, which is Fluentd's default too."""
+    """`<storage>` of an input; what it says is done by `forwarder.api.storage`."""
 
     argument = "usage"
 
     usage = string("Which of the plugin's storages is meant.", "")
     type = enum("The kind of storage.", ("local",), "local", alias="@type")
-    persistent = boolean("Save at every change.", False, unsupported=_NOT_KEPT)
-    autosave = boolean("Save now and then. Nothing is saved without path.", True)
+    persistent = boolean("Save at every change.", False)
+    autosave = boolean("Save now and then.", True)
     autosave_interval = duration("Seconds from one save to the next.", 10.0)
     save_at_shutdown = boolean("Save at the end.", True)
-    path = string("File that keeps it.", None, unsupported=_NOT_KEPT)
+    path = string(
+        "File (`*.json`) that keeps it, or a folder; not set: below root_dir where the plugin has an @id, or "
+        "else nothing is kept.", None,
+    )  # fmt: skip
     mode = string("Mode of the file, octal.", "0644")
     dir_mode = string("Mode of its folder, octal.", "0755")
     pretty_print = boolean("Indented JSON in the file.", False)
+
+    def configure(self) -> None:
+        for name in ("mode", "dir_mode"):
+            value = getattr(self, name)
+            if not value or any(digit not in "01234567" for digit in value):
+                raise ConfigError(f"{name}: expected an octal mode such as 0644", param=name)

@@ -36,8 +36,13 @@ pub struct Sampler {
 #[pymethods]
 impl Sampler {
     #[new]
-    #[pyo3(signature = (tag, records, auto_increment_key = None))]
-    fn new(tag: &str, records: Vec<Bound<'_, PyDict>>, auto_increment_key: Option<&str>) -> PyResult<Self> {
+    #[pyo3(signature = (tag, records, auto_increment_key = None, counter = 0))]
+    fn new(
+        tag: &str,
+        records: Vec<Bound<'_, PyDict>>,
+        auto_increment_key: Option<&str>,
+        counter: u64,
+    ) -> PyResult<Self> {
         if records.is_empty() {
             return Err(PyValueError::new_err("at least one record is needed"));
         }
@@ -46,8 +51,14 @@ impl Sampler {
             tag: tag.into(),
             records: records.collect::<PyResult<_>>()?,
             counted: auto_increment_key.is_some(),
-            state: Mutex::new(State { next: 0, counter: 0 }),
+            state: Mutex::new(State { next: 0, counter }),
         })
+    }
+
+    /// The counter's next value.
+    #[getter]
+    fn counter(&self) -> u64 {
+        lock(&self.state).counter
     }
 
     /// `take(count) -> EventBatch`: the next events, all of this moment.

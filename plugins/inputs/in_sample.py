@@ -2,9 +2,11 @@
 
 *Delivery*: what a full buffer refuses is dropped and counted (`overflow`), as if it had never been made.
 
+The counter of `auto_increment_key` goes on after a restart where `<storage>` keeps it; after a crash it may
+repeat the numbers of `autosave_interval`.
+
 *Differs from Fluentd*: `reuse_record` and `suspend` have no effect (records are encoded once and never
-change; Fluentd ignores `suspend` too). The counter of `auto_increment_key` starts at 0 with each start:
-`<storage>` with a path, which would keep it, is refused.
+change; Fluentd ignores `suspend` too). `persistent` saves after each batch.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ import time
 from typing import Any, Final
 
 from forwarder._native import Sampler
-from forwarder.api import BufferOverflow, ConfigError, Input, boolean, integer, optional_section, string
+from forwarder.api import BufferOverflow, ConfigError, Input, boolean, integer, section, string
 from forwarder.api.shared_sections import Storage
+from forwarder.api.storage import LocalStorage
 
 SLOTS: Final = 10
 """Emits per second."""
 MAX_BATCH: Final = 20_000
 """Events of one batch."""
+_COUNTER: Final = "auto_increment_value"
+"""In the storage, as in Fluentd's: the last number that was used."""
 
 
 class SampleInput(Input):
@@ -40,7 +45,7 @@ class SampleInput(Input):
         '[{"message":"sample"}]',
         alias="dummy",
     )
-    storage = optional_section(Storage, "Where Fluentd would keep the counter.")
+    storage = section(Storage, "Where the counter is kept.")
 
     def configure(self) -> None:
         for name in ("size", "rate"):
@@ -48,6 +53,9 @@ class SampleInput(Input):
                 raise ConfigError("must not be negative", param=name)
         self._sampler = Sampler(self.tag, self._records(), self.auto_increment_key)
         self._stopping = threading.Event()
+        self._storage: LocalStorage | None = None
+        if self.auto_increment_key is not None and "storage" in self.given:
+            LocalStorage(self, self.storage, has_id=True)  # to find out early what cannot be used
 
     def _records(self) -> list[dict[str, Any]]:
         try:
@@ -63,12 +71,22 @@ class SampleInput(Input):
         return records
 
     def start(self) -> None:
+        if self.auto_increment_key is not None:
+            has_id = any(
+                "@id" in info.config for info in self.context.plugins() if info.id == self.context.id
+            )
+            self._storage = LocalStorage(self, self.storage, has_id=has_id)
+            kept = self._storage.get(_COUNTER)
+            first = kept + 1 if isinstance(kept, int) and kept >= 0 else 0
+            self._sampler = Sampler(self.tag, self._records(), self.auto_increment_key, first)
         self._thread = threading.Thread(target=self._run, name=f"in:{self.context.id}", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         self._stopping.set()
         self._thread.join()
+        if self._storage is not None:
+            self._storage.close()
 
     def _run(self) -> None:
         # as in Fluentd: a tenth of the rate in each tenth of a second, what is left over at its end
@@ -91,6 +109,8 @@ class SampleInput(Input):
         while count > 0 and not self._stopping.is_set():
             batch = self._sampler.take(min(count, MAX_BATCH))
             count -= len(batch)
+            if self._storage is not None:
+                self._storage.put(_COUNTER, self._sampler.counter - 1)
             self.context.received(len(batch))
             try:
                 self.emit_batch(batch)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from forwarder.api.testing import run
@@ -49,9 +52,41 @@ def test_size_multiplies_the_rate() -> None:
         ("sample [1]", "0th element of sample"),
         ("sample []", "at least one record"),
         ("rate -1", "negative"),
-        ("<storage>\n@type local\npath /tmp/x\n</storage>", "not kept"),
+        ("auto_increment_key n\n<storage>\npath /dev/null/x.json\n</storage>", "storage"),
+        ("auto_increment_key n\n<storage>\npersistent true\n</storage>", "persistent"),
+        ("<storage>\nmode rw\n</storage>", "octal"),
     ],
 )
 def test_wrong_configurations_are_refused(extra: str, words: str) -> None:
     with pytest.raises(Exception, match=words):
         run(CONFIG.format(type="sample", extra=extra), start=False)
+
+
+@pytest.mark.parametrize(
+    ("where", "file"),
+    [("path {folder}/counter.json", "counter.json"), ("path {folder}", "worker0/storage.json")],
+)
+def test_the_counter_goes_on_after_a_restart(tmp_path: Path, where: str, file: str) -> None:
+    storage = f"<storage>\n@type local\n{where.format(folder=tmp_path)}\n</storage>"
+    extra = f"auto_increment_key n\nrate 50\n{storage}"
+    counts = []
+    for _ in range(2):
+        with run(CONFIG.format(type="sample", extra=extra)) as driver:
+            driver.wait_for_events(7)
+            driver.stop()
+            counts += [record["n"] for record in driver.records()]
+        assert json.loads((tmp_path / file).read_text()) == {"auto_increment_value": counts[-1]}
+    assert counts == list(range(len(counts)))
+    (tmp_path / file).write_text("[]")
+    with pytest.raises(Exception, match="no JSON object"):
+        run(CONFIG.format(type="sample", extra=extra))
+
+
+def test_the_counter_is_below_root_dir_where_there_is_an_id(tmp_path: Path) -> None:
+    storage = "<storage>\npersistent true\npretty_print true\n</storage>"
+    extra = f"@id numbers\nauto_increment_key n\nrate 50\n{storage}"
+    system = f"<system>\nroot_dir {tmp_path}\n</system>"
+    with run(system + CONFIG.format(type="sample", extra=extra)) as driver:
+        driver.wait_for_events(1)
+        saved = tmp_path / "worker0" / "numbers" / "storage.json"
+        driver.wait_for(saved.exists)
