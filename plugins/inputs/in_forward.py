@@ -20,7 +20,6 @@ from forwarder.api import (
     ConfigError,
     Input,
     boolean,
-    duration,
     enum,
     integer,
     optional_section,
@@ -29,6 +28,7 @@ from forwarder.api import (
     string,
 )
 from forwarder.api.forward_input import ForwardReceiver, ForwardSecurity, Gate, Heartbeats
+from forwarder.api.listening import Listening, Senders
 from forwarder.api.server import Reception, check_certificate, listening, max_connections
 from forwarder.api.shared_sections import Transport
 
@@ -41,18 +41,16 @@ class ForwardTransport(Transport):
     protocol = enum("The transport protocol.", ("tcp", "tls"), "tcp")
 
 
-class ForwardInput(Input):
+class ForwardInput(Listening, Senders, Input):
     """Receives events over the forward protocol."""
 
     multi_workers_ready = True
 
     port = integer("Port to listen on, for TCP and for UDP heartbeats.", 24224)
-    bind = string("Address to listen on.", "0.0.0.0")
     backlog = integer("Connections that may wait to be accepted.", None)
     linger_timeout = integer(
         "Seconds for SO_LINGER.", None, deprecated="use linger_timeout in the transport section instead"
     )
-    blocking_timeout = duration("Only has a meaning for Fluentd's event loop; does nothing here.", 0.5)
     resolve_hostname = boolean("Whether host names are looked up; source_hostname_key needs it.", None)
     deny_keepalive = boolean("Close each connection after its first message.", False)
     send_keepalive_packet = boolean("Let the kernel check that connections are alive (SO_KEEPALIVE).", False)
@@ -64,22 +62,14 @@ class ForwardInput(Input):
         "where there is none it is the present. What has no map as its record is skipped either way.",
         True,
     )
-    source_address_key = string("Field for the sender's address.", None)
-    source_hostname_key = string(
-        "Field for the sender's host name (reverse look-up; receiving waits for the resolver).", None
-    )
     tag = string("Tag of all events, instead of their own.", None)
     add_tag_prefix = string("What comes before every tag, with a dot between.", None)
 
     transport = section(ForwardTransport, "Socket and TLS parameters.")
     security = optional_section(ForwardSecurity, "Who may send.")
 
-    bound_port = 0
-    """The port in use; with `port 0` the kernel chooses it at the start."""
-
     def configure(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise ConfigError(f"{self.port} is no port: expected 0 to 65535", param="port")
+        self.check_port()
         for name in ("tag", "add_tag_prefix"):
             if getattr(self, name) == "":
                 raise ConfigError(f"'{name}' parameter must not be empty", param=name)

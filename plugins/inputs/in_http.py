@@ -40,6 +40,7 @@ from forwarder.api import (
     string,
 )
 from forwarder.api.http_server import Head, Limits, Response, Server
+from forwarder.api.listening import Listening
 from forwarder.api.metrics import Family, Sample
 from forwarder.api.parsing import CommonParser
 from forwarder.api.server import MESSAGES, check_certificate, max_connections, receiver_parser
@@ -56,13 +57,12 @@ _RETRY_AFTER: Final = (("Retry-After", "1"),)
 _PIXEL: Final = b"GIF89a\1\0\1\0\x80\xff\0\xff\xff\xff\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
 
 
-class HttpInput(Input):
+class HttpInput(Listening, Input):
     """Receives events over HTTP."""
 
     multi_workers_ready = True
 
     port = integer("Port to listen on.", 9880)
-    bind = string("Address to listen on.", "0.0.0.0")
     body_size_limit = size("Longest body in bytes; a longer one is answered with 413.", 32 << 20)
     decompression_size_limit = size("Longest body in bytes after its decompression.", 256 << 20)
     keepalive_timeout = duration("How long a connection may stay open between two requests.", 10.0)
@@ -90,12 +90,8 @@ class HttpInput(Input):
         "time_key, keep_time_key and how a time is written have a meaning.", default="in_http",
     )  # fmt: skip
 
-    bound_port = 0
-    """The port in use; with `port 0` the kernel chooses it at the start."""
-
     def configure(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise ConfigError(f"{self.port} is no port: expected 0 to 65535", param="port")
+        self.check_port()
         for name in ("body_size_limit", "decompression_size_limit"):
             if getattr(self, name) < 1:
                 raise ConfigError("at least 1 byte is needed", param=name)

@@ -31,6 +31,7 @@ from forwarder.api import (
     string,
 )
 from forwarder.api.http import HttpServer, Request, Response
+from forwarder.api.listening import Listening
 from forwarder.api.monitor import Info, info_by_tag, plugin_infos
 from forwarder.api.server import check_certificate
 from forwarder.api.shared_sections import Transport
@@ -38,12 +39,11 @@ from forwarder.api.shared_sections import Transport
 _NOT_FOUND: Final = Response(404, b'{"message":"Not found"}', "application/json")
 
 
-class MonitorAgentInput(Input):
+class MonitorAgentInput(Listening, Input):
     """Tells the state of all plugins."""
 
     multi_workers_ready = True
 
-    bind = string("Address to listen on.", "0.0.0.0")
     port = integer("Port to listen on; further workers take the next ones.", 24220)
     tag = string("Tag of the events with the state of the plugins; none: no events.", None)
     emit_interval = duration("Seconds between these events.", 60.0)
@@ -53,12 +53,8 @@ class MonitorAgentInput(Input):
 
     transport = section(Transport, "TLS parameters.")
 
-    bound_port = 0
-    """The port in use; with `port 0` the kernel chooses it at the start."""
-
     def configure(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise ConfigError(f"{self.port} is no port: expected 0 to 65535", param="port")
+        self.check_port()
         if self.emit_interval <= 0:
             raise ConfigError("must be more than 0", param="emit_interval")
         if self.transport.protocol == "tls":

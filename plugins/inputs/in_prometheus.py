@@ -37,6 +37,7 @@ from forwarder.api import (
 from forwarder.api.exposition import CONTENT_TYPE, Page, families
 from forwarder.api.health import dead, not_ready
 from forwarder.api.http import HttpServer, Request, Response
+from forwarder.api.listening import Listening
 from forwarder.api.metrics import Family, Sample
 from forwarder.api.server import check_certificate
 from forwarder.api.shared_sections import Transport
@@ -52,7 +53,7 @@ class Ssl(Section):
     extra_conf = hash_("For WEBrick.", None, unsupported="it configures WEBrick, which is Ruby's server")
 
 
-class PrometheusInput(Input):
+class PrometheusInput(Listening, Input):
     """Serves metrics and probes."""
 
     multi_workers_ready = True
@@ -70,12 +71,8 @@ class PrometheusInput(Input):
     transport = section(Transport, "TLS parameters.")
     ssl = optional_section(Ssl, "The old form of <transport tls>.")
 
-    bound_port = 0
-    """The port in use; with `port 0` the kernel chooses it at the start."""
-
     def configure(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise ConfigError(f"{self.port} is no port: expected 0 to 65535", param="port")
+        self.check_port()
         for name in ("metrics_path", "aggregated_metrics_path"):
             if not getattr(self, name).startswith("/"):
                 raise ConfigError("a path starts with /", param=name)

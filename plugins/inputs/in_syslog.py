@@ -16,7 +16,6 @@ from forwarder.api import (
     ConfigError,
     Input,
     boolean,
-    duration,
     enum,
     integer,
     parser_section,
@@ -24,6 +23,7 @@ from forwarder.api import (
     size,
     string,
 )
+from forwarder.api.listening import Listening, Senders
 from forwarder.api.server import (
     Reception,
     check_certificate,
@@ -40,13 +40,12 @@ class SyslogTransport(Transport):
     protocol = enum("The transport protocol.", ("tcp", "udp", "tls"), "udp")
 
 
-class SyslogInput(Input):
+class SyslogInput(Listening, Senders, Input):
     """Receives syslog messages."""
 
     multi_workers_ready = True
 
     port = integer("Port to listen on.", 5140)
-    bind = string("Address to listen on.", "0.0.0.0")
     tag = string("First part of the tag; facility and severity follow: `TAG.kern.info`.")
     protocol_type = enum(
         "The transport protocol.", ("tcp", "udp"), None, deprecated="use the transport section"
@@ -62,16 +61,11 @@ class SyslogInput(Input):
     )  # fmt: skip
     source_host_key = string("Field for the sender's address with include_source_host.", "source_host")
     emit_unmatched_lines = boolean("Emit lines that do not parse as `TAG.unmatched`.", False)
-    source_hostname_key = string(
-        "Field for the sender's host name (reverse look-up; receiving waits for the resolver).", None
-    )
     resolve_hostname = boolean("Whether host names are looked up; source_hostname_key needs it.", None)
     send_keepalive_packet = boolean("Let the kernel check that connections are alive (SO_KEEPALIVE).", False)
-    source_address_key = string("Field for the sender's address.", None)
     severity_key = string("Field for the severity's name.", None, alias="priority_key")
     facility_key = string("Field for the facility's name.", None)
     message_length_limit = size("Longest datagram in bytes; the rest is cut off.", 2048)
-    blocking_timeout = duration("Only has a meaning for Fluentd's event loop; does nothing here.", 0.5)
     delimiter = string("What ends a message on a stream.", "\n")
     reuse_port = boolean(
         "Not in Fluentd: several sockets may listen on the port (SO_REUSEPORT); each sender's messages go to "
@@ -81,9 +75,6 @@ class SyslogInput(Input):
 
     transport = section(SyslogTransport, "Socket and TLS parameters.")
     parse = parser_section("How messages are parsed.", default="syslog", defaults={"with_priority": True})
-
-    bound_port = 0
-    """The port in use; with `port 0` the kernel chooses it at the start."""
 
     def configure(self) -> None:
         self._protocol = self.protocol_type or self.transport.protocol
@@ -109,8 +100,7 @@ class SyslogInput(Input):
         )
 
     def _check(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise ConfigError(f"{self.port} is no port: expected 0 to 65535", param="port")
+        self.check_port()
         if self.message_length_limit < 1:
             raise ConfigError("at least 1 byte is needed", param="message_length_limit")
         if not self.delimiter:

@@ -17,7 +17,6 @@ from forwarder.api import (
     ConfigError,
     Input,
     boolean,
-    duration,
     enum,
     integer,
     optional_section,
@@ -26,6 +25,7 @@ from forwarder.api import (
     size,
     string,
 )
+from forwarder.api.listening import Listening, Senders
 from forwarder.api.server import Reception, check_certificate, message_ingestor, stream_receiver
 from forwarder.api.shared_sections import Extract, Security, Transport
 
@@ -36,23 +36,17 @@ class TcpTransport(Transport):
     protocol = enum("The transport protocol.", ("tcp", "tls"), "tcp")
 
 
-class TcpInput(Input):
+class TcpInput(Listening, Senders, Input):
     """Receives messages over TCP."""
 
     multi_workers_ready = True
 
     tag = string("Tag of the events.")
     port = integer("Port to listen on.", 5170)
-    bind = string("Address to listen on.", "0.0.0.0")
     source_host_key = string(
         "Field for the sender's host name.", None, deprecated="use source_hostname_key instead"
     )
-    source_hostname_key = string(
-        "Field for the sender's host name (reverse look-up; receiving waits for the resolver).", None
-    )
-    source_address_key = string("Field for the sender's address.", None)
     message_length_limit = size("Longest message in bytes; a longer one is dropped (16 MiB at most).", None)
-    blocking_timeout = duration("Only has a meaning for Fluentd's event loop; does nothing here.", 0.5)
     delimiter = string("What ends a message.", "\n")
     send_keepalive_packet = boolean("Let the kernel check that connections are alive (SO_KEEPALIVE).", False)
 
@@ -61,12 +55,8 @@ class TcpInput(Input):
     parse = parser_section("How messages are parsed.")
     extract = optional_section(Extract, "Tag from a field of the record.")
 
-    bound_port = 0
-    """The port in use; with `port 0` the kernel chooses it at the start."""
-
     def configure(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise ConfigError(f"{self.port} is no port: expected 0 to 65535", param="port")
+        self.check_port()
         if not self.delimiter:
             raise ConfigError("the delimiter must not be empty", param="delimiter")
         if self.message_length_limit is not None and self.message_length_limit < 1:

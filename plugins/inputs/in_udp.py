@@ -15,7 +15,6 @@ from forwarder.api import (
     ConfigError,
     Input,
     boolean,
-    duration,
     enum,
     integer,
     optional_section,
@@ -24,6 +23,7 @@ from forwarder.api import (
     size,
     string,
 )
+from forwarder.api.listening import Listening, Senders
 from forwarder.api.server import Reception, message_ingestor, udp_receiver
 from forwarder.api.shared_sections import Extract, Transport
 
@@ -34,21 +34,16 @@ class UdpTransport(Transport):
     protocol = enum("The transport protocol.", ("udp",), "udp")
 
 
-class UdpInput(Input):
+class UdpInput(Listening, Senders, Input):
     """Receives messages over UDP."""
 
     multi_workers_ready = True
 
     tag = string("Tag of the events.")
     port = integer("Port to listen on.", 5160)
-    bind = string("Address to listen on.", "0.0.0.0")
     source_host_key = string(
         "Field for the sender's host name.", None, deprecated="use source_hostname_key instead"
     )
-    source_hostname_key = string(
-        "Field for the sender's host name (reverse look-up; receiving waits for the resolver).", None
-    )
-    source_address_key = string("Field for the sender's address.", None)
     body_size_limit = size("Longest message in bytes.", None, deprecated="use message_length_limit instead")
     message_length_limit = size("Longest message in bytes; the rest of a datagram is cut off.", 4096)
     remove_newline = boolean("Take one line end off the message.", True)
@@ -56,7 +51,6 @@ class UdpInput(Input):
         "Receive buffer of the socket.", None,
         deprecated="use receive_buffer_size in the transport section instead",
     )  # fmt: skip
-    blocking_timeout = duration("Only has a meaning for Fluentd's event loop; does nothing here.", 0.5)
     reuse_port = boolean(
         "Not in Fluentd: several sockets may listen on the port (SO_REUSEPORT); each sender's messages go to "
         "one of them.",
@@ -67,12 +61,8 @@ class UdpInput(Input):
     parse = parser_section("How messages are parsed.")
     extract = optional_section(Extract, "Tag from a field of the record.")
 
-    bound_port = 0
-    """The port in use; with `port 0` the kernel chooses it at the start."""
-
     def configure(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise ConfigError(f"{self.port} is no port: expected 0 to 65535", param="port")
+        self.check_port()
         self._limit = self.message_length_limit if self.body_size_limit is None else self.body_size_limit
         if self._limit < 1:
             raise ConfigError("at least 1 byte is needed", param="message_length_limit")
