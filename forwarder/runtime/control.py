@@ -50,8 +50,9 @@ class Control:
     def __init__(
         self, engine: Callable[[], Engine], log: PluginLog, path: str | None = None, *, siblings: bool = False
     ) -> None:
-        """`engine`: gives the present one. `path`: None: the default place. `siblings`: other children of this
-        process's parent, a supervisor, give way: after a reload they are about to leave."""
+        """`engine`: gives the present one. `path`: None: the default place. `siblings`: other children of
+        this process's parent, a supervisor, give way: after a reload they are about to leave.
+        """
         self._engine = engine
         self._log = log
         self._wanted = path
