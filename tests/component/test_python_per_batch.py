@@ -3,15 +3,18 @@ functions, lines and calls into C for a batch of ten events as for one of two th
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from bulk_server import BulkServer, failure
 
 from forwarder._native import EventBatch, EventStream
 from forwarder.api import Chunk, Plugin
+from forwarder.api.http_server import Head
 from forwarder.api.testing import run
 from forwarder.plugins.outputs.elasticsearch import delivery
 from forwarder.plugins.outputs.out_elasticsearch import ElasticsearchOutput
@@ -175,6 +178,29 @@ class Counted(ElasticsearchOutput):
                 super().write(chunk)
         finally:
             self.work.append((counter.lines, counter.calls))
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/x-ndjson", "application/x-www-form-urlencoded"]
+)
+def test_the_work_of_python_does_not_grow_with_a_request(kind: str) -> None:
+    """From the request's head and body to the answer of in_http."""
+    source = "<source>\n@type http\nport 0\nadd_http_headers true\n</source>"
+    with run(source + config(REGEXP, "@type null")) as driver:
+        plugin, work = driver.plugin("in_http"), {}
+        head = Head("POST", "/t/1?time=1", ((b"content-type", kind.encode()), (b"host", b"h")), "127.0.0.1")
+        for events in (10, 2_000):
+            text = "\n".join(json.dumps({"message": LINE.format(number)}) for number in range(events))
+            body = text if "nd" in kind else "ndjson=" + quote(text) if "form" in kind else f"[{text}]"
+            body = body.replace("\n", ",") if kind == "application/json" else body
+            plugin.answer(head, body.encode())  # tags and caches are known from here on
+            counter = Counter()
+            with counter:
+                assert plugin.answer(head, body.encode()).status == 200
+            work[events] = (counter.lines, counter.calls)
+        assert driver["out_null"].delivered == 2 * 2_010
+    assert work[10] == work[2_000], work
+    assert 0 < work[10][1] < 300, "the counter counts"
 
 
 def test_the_counter_sees_python_per_event() -> None:
