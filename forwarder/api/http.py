@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from forwarder.api.http_server import Head, Limits, Response, Server
+from forwarder.api.http_message import Head, Limits, Response
+from forwarder.api.http_server import Server
 from forwarder.api.plugin import Plugin
 from forwarder.api.shared_sections import Transport
 

@@ -12,12 +12,12 @@ import selectors
 import socket
 import time
 from collections import Counter
-from dataclasses import dataclass
 from http import HTTPStatus
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from forwarder.api.errors import ConfigError
+from forwarder.api.http_message import Application, Head, Limits, Response
 from forwarder.api.plugin import Plugin
 from forwarder.api.shared_sections import Transport
 from forwarder.api.sockets import DEFAULT_BACKLOG, Binding
@@ -39,63 +39,6 @@ FRESH_SECONDS: Final = 0.5
 """At the stop: how long a new connection may take to send its first request."""
 LEAST_BYTES_PER_SECOND: Final = 1024
 """A body that comes more slowly is given up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a server bears."""
-
-    connections: int = 64
-    head_bytes: int = 16_384
-    body_bytes: int = 0
-    """Longest body; 0: bodies are not read, and the connection ends with the response."""
-    bodies_bytes: int = 0
-    """All bodies that are being received, together."""
-    request_seconds: float = 5.0
-    """From a connection's or a request's first byte until its head is there, TLS handshake included; also
-    how long a client may be silent within a body."""
-    idle_seconds: float = 75.0
-    """How long a connection may stay open between two requests."""
-    response_seconds: float = 30.0
-    stop_seconds: float = 0.0
-    """How long requests that are being received at the stop may go on."""
-
-
-class Head(NamedTuple):
-    """A request without its body."""
-
-    method: str
-    target: str
-    """As it came: path and query, encoded."""
-    headers: tuple[tuple[bytes, bytes], ...]
-    """Names in lower case."""
-    peer: str
-    """The client's address."""
-
-    def header(self, name: bytes) -> str | None:
-        """The first header of that name (in lower case)."""
-        return next((value.decode("latin-1") for known, value in self.headers if known == name), None)
-
-
-class Response(NamedTuple):
-    """The answer."""
-
-    status: int
-    body: bytes
-    content_type: str = "text/plain; charset=utf-8"
-    headers: tuple[tuple[str, str], ...] = ()
-    close: bool = False
-    """Whether the connection ends with it."""
-
-
-class Application(Protocol):
-    """What answers requests, in the server's thread."""
-
-    def judge(self, head: Head) -> Response | None:
-        """Called before a body is read: an answer that makes it needless."""
-
-    def answer(self, head: Head, body: bytes) -> Response:
-        """Called with the whole request."""
 
 
 class _Connection:

@@ -39,7 +39,8 @@ from forwarder.api import (
     size,
     string,
 )
-from forwarder.api.http_server import Head, Limits, Response, Server
+from forwarder.api.http_message import Head, Limits, Response
+from forwarder.api.http_server import Server
 from forwarder.api.listening import Listening
 from forwarder.api.metrics import Family, Sample
 from forwarder.api.parsing import CommonParser

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, suppress
 import pytest
 
 from forwarder.api import http as server_module
-from forwarder.api.http_server import Limits
+from forwarder.api.http_message import Limits
 from forwarder.api.testing import Driver, run
 from tests.conftest import Certificates
 

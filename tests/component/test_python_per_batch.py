@@ -14,7 +14,7 @@ from bulk_server import BulkServer, failure
 
 from forwarder._native import EventBatch, EventStream
 from forwarder.api import Chunk, Plugin
-from forwarder.api.http_server import Head
+from forwarder.api.http_message import Head
 from forwarder.api.testing import run
 from forwarder.plugins.outputs.elasticsearch import delivery
 from forwarder.plugins.outputs.out_elasticsearch import ElasticsearchOutput

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from forwarder._native import BodyReader, form_fields, inflate, json_parser
-from forwarder.api.http_server import Head
+from forwarder.api.http_message import Head
 from forwarder.plugins.inputs.http import request
 
 RECORDS = st.lists(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from forwarder.api.http_server import Head, Response
+from forwarder.api.http_message import Head, Response
 
 _PREFLIGHT: Final = (b"access-control-request-method", b"access-control-request-headers")
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from forwarder._native import form_fields, inflate
-from forwarder.api.http_server import Head
+from forwarder.api.http_message import Head
 
 MAX_FIELDS: Final = 1000
 """Fields of a query, a form or a multipart body."""
