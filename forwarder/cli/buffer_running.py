@@ -10,7 +10,7 @@ from typing import Any
 
 from forwarder.api.errors import ForwarderError
 from forwarder.runtime import control_path
-from forwarder.runtime.control_client import ask
+from forwarder.runtime.control_client import NotRunningError, ask
 
 
 def listed(path: str) -> list[dict[str, Any]]:
@@ -56,6 +56,11 @@ def export(args: argparse.Namespace, path: str, name: str) -> None:
 def socket_of(process: str, given: str | None, folder: str) -> str:
     """The control socket of the process that uses a buffer. Raises ForwarderError: it has none."""
     path = given or (control_path.of_process(process) if process else None)
+    if given is None and path is not None:
+        try:
+            listed(path)
+        except NotRunningError:
+            path = None  # left by a killed process that had the same number
     if path is None:
         raise ForwarderError(
             f"buffer path {folder!r} is in use by process {process or '(unknown)'}, whose control "

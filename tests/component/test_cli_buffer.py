@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,18 @@ def test_show_and_export_also_while_it_runs(
             assert "is in use by process" in capsys.readouterr().err
         driver.flush()
         driver.wait_for(lambda: driver["out_a"].delivered + driver["out_b"].delivered == 4)
+
+
+def test_a_socket_that_a_killed_process_left_is_none(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forwarder.runtime.control_path.folders", lambda uid: [str(tmp_path)])
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / f"{os.getpid()}.sock"))  # and does not listen
+    with run(config.read_text()) as driver:
+        fill(driver)
+        assert main(["buffer", "drop", "-c", str(config), "--all"]) == 1
+        assert "is in use by process" in capsys.readouterr().err
 
 
 def test_what_is_exported_for_fluentd_can_be_taken_over(
