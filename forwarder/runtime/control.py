@@ -130,11 +130,13 @@ class Control:
         if request.get("id"):
             nodes = [node for node in nodes if node.context.id == request["id"]]
         if action == "buffers":
-            yield {"ok": True, "buffers": [node.listed() for node in nodes]}
+            yield {"ok": True, "buffers": [node.operator.listed() for node in nodes]}
         elif action in ("retry", "drop"):
             name = request.get("chunk", "")
             done = [
-                chunk for node in nodes for chunk in (node.hasten if action == "retry" else node.drop)(name)
+                chunk
+                for node in nodes
+                for chunk in (node.operator.hasten if action == "retry" else node.operator.drop)(name)
             ]
             yield {"ok": True, "chunks": done}
         elif action in ("show", "export"):
@@ -145,7 +147,7 @@ class Control:
 
 
 def _only(nodes: list[BufferedOutput], name: str) -> BufferChunk:
-    found = [chunk for node in nodes for chunk in node.find(name)]
+    found = [chunk for node in nodes for chunk in node.operator.find(name)]
     if len(found) != 1:
         raise LookupError(f"{len(found)} chunks have an id that starts with {name!r}")
     return found[0]
