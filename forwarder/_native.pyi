@@ -791,6 +791,71 @@ def none_parser(message_key: str, options: dict[str, Any]) -> CompiledParser:
     """The whole text as one field."""
 
 @final
+class Sampling:
+    """Lets every n-th event pass, of each tag or of all together."""
+
+    def __new__(cls, interval: int, by_tag: bool, minimum_rate_per_min: int | None) -> Sampling: ...
+    def apply(self, batch: EventBatch, now: float) -> EventBatch | None:
+        """The events that go on; None: all of them. `now`: seconds of a monotonic clock."""
+
+class ThrottleReport:
+    """What is to be said of a group."""
+
+    group: list[str | None]
+    """Its values; None: the field is missing. Empty: the group that surplus groups share."""
+    exceeded: bool
+    rate: int
+    """Events per second."""
+    over: int
+    """Events over the limit since the group's last report."""
+
+class Throttle:
+    """Limits the events of groups, as fluent-plugin-throttle."""
+
+    def __new__(
+        cls,
+        keys: list[str],
+        period: int,
+        limit: int,
+        reset_rate: int,
+        warning_delay: float,
+        drop: bool,
+        max_groups: int,
+    ) -> Throttle:
+        """Raises ValueError for a key that is no record accessor."""
+    def apply(self, batch: EventBatch, now: float) -> tuple[EventBatch | None, list[ThrottleReport]]:
+        """The events that go on (None: all of them). `now`: seconds since the epoch."""
+    def over(self, most: int) -> tuple[list[tuple[list[str | None], int]], int]:
+        """The groups with most events over the limit, and the events of all others together."""
+
+class Dedup:
+    """Drops events whose key was seen lately."""
+
+    def __new__(cls, key: str, capacity: int, ttl: float) -> Dedup:
+        """`capacity`: keys per tag; `ttl`: seconds, 0: for ever. Raises ValueError."""
+    def apply(self, batch: EventBatch, now: float) -> tuple[EventBatch | None, int]:
+        """The events that go on (None: all of them), and how many have no key."""
+    def state(self) -> dict[str, list[bytes]]:
+        """Tag -> keys as MessagePack, oldest first."""
+    def restore(self, tag: str, keys: list[bytes], now: float) -> None:
+        """Keys as `state` gave them, as if seen now."""
+
+class GenId:
+    """Adds an id to every record: random, or a digest of the event."""
+
+    def __new__(
+        cls,
+        name: str,
+        keys: list[str] | None,
+        entire: bool,
+        with_tag: bool,
+        with_time: bool,
+        separator: str,
+        hash: str,
+    ) -> GenId: ...
+    def apply(self, batch: EventBatch) -> EventBatch:
+        """The events with ids. Raises ValueError, OSError (no random bytes)."""
+
 class Grep:
     """Keeps and drops events by regexps over their fields, as Fluentd's filter_grep."""
 

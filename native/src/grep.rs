@@ -12,7 +12,8 @@ use pyo3::prelude::*;
 use crate::accessor::Accessor;
 use crate::event::{Batch, EventBatch};
 use crate::extract::compile;
-use crate::msgpack::{Entry, Token, read_entry, read_token};
+use crate::keep::keep;
+use crate::msgpack::{Entry, Token, read_token};
 use crate::parser::Mismatch;
 use crate::pcre::{Matcher, Regexp, Script};
 use crate::ruby_inspect::write_to_s;
@@ -95,30 +96,14 @@ impl Grep {
         let mut groups: [Matchers<'_>; 4] =
             [&self.regexp_and, &self.regexp_or, &self.exclude_and, &self.exclude_or]
                 .map(|group| group.iter().map(|one| (one, one.regexp.matcher())).collect());
-        let mut kept = Batch { tags: batch.tags.clone(), ..Batch::default() };
         let mut failed = 0;
-        for (run, data) in batch.iter_runs() {
-            let (mut pos, mut copied) = (0, 0);
-            while pos < data.len() {
-                let start = pos;
-                let Ok(entry) = read_entry(data, &mut pos) else { break };
-                let goes_on = goes_on(&mut groups, &entry).unwrap_or_else(|_| {
-                    failed += 1;
-                    true
-                });
-                if goes_on {
-                    kept.book(run.tag, pos - start);
-                } else {
-                    kept.data.extend_from_slice(&data[copied..start]);
-                    copied = pos;
-                }
-            }
-            kept.data.extend_from_slice(&data[copied..pos]);
-        }
-        if kept.count == batch.count {
-            return (None, failed);
-        }
-        (Some(kept.without_unused_tags()), failed)
+        let kept = keep(batch, |_, entry| {
+            goes_on(&mut groups, entry).unwrap_or_else(|_| {
+                failed += 1;
+                true
+            })
+        });
+        (kept, failed)
     }
 }
 

@@ -52,6 +52,7 @@ impl Inject {
     /// # Errors
     /// [`Malformed`] for a batch that is no event stream.
     pub fn inject(&self, batch: &Batch) -> Result<Batch, Malformed> {
+        let field_names: Vec<&[u8]> = self.fields.iter().map(|field| field.name.as_slice()).collect();
         let names: usize = self.fields.iter().map(|field| field.name.len() + 40).sum();
         let mut data = Vec::with_capacity(batch.data.len() + batch.count * names);
         let mut runs = Vec::with_capacity(batch.runs.len());
@@ -77,61 +78,65 @@ impl Inject {
                         write_time(value, kind, text.as_mut(), event.time_ns);
                     }
                 }
-                pos = self.write(&mut data, head, &event, &values)?;
+                pos = write_with_fields(&mut data, head, &event, &field_names, &values)?;
             }
             runs.push(Run { len: data.len() - start, ..run });
         }
         Ok(Batch { tags: batch.tags.clone(), runs, data, count: batch.count })
     }
+}
 
-    /// Writes the entry that starts at `head`; gives the position behind it.
-    fn write(
-        &self,
-        out: &mut Vec<u8>,
-        head: usize,
-        event: &Event<'_>,
-        values: &[Vec<u8>],
-    ) -> Result<usize, Malformed> {
-        let data = event.data;
-        let mut after_time = head + 1;
-        skip_value(data, &mut after_time)?;
-        // where a field of the record gives way: the value's place, and the new value's number
-        let mut replaced: Vec<(usize, usize, usize)> = Vec::new();
-        let mut pos = event.pos;
-        for _ in 0..event.pairs {
-            let key = pos;
-            let token = read_token(data, &mut pos)?;
-            if let Token::Array(_) | Token::Map(_) = token {
-                pos = key;
-                skip_value(data, &mut pos)?;
-            }
-            let start = pos;
+/// Writes the entry that starts at `head` with fields set: one that it has already is replaced where it
+/// stands, the others follow at the end. Gives the position behind the entry.
+///
+/// # Errors
+/// [`Malformed`] for what is no entry; `out` then has a part of it.
+pub fn write_with_fields(
+    out: &mut Vec<u8>,
+    head: usize,
+    event: &Event<'_>,
+    names: &[&[u8]],
+    values: &[Vec<u8>],
+) -> Result<usize, Malformed> {
+    let data = event.data;
+    let mut after_time = head + 1;
+    skip_value(data, &mut after_time)?;
+    // where a field of the record gives way: the value's place, and the new value's number
+    let mut replaced: Vec<(usize, usize, usize)> = Vec::new();
+    let mut pos = event.pos;
+    for _ in 0..event.pairs {
+        let key = pos;
+        let token = read_token(data, &mut pos)?;
+        if let Token::Array(_) | Token::Map(_) = token {
+            pos = key;
             skip_value(data, &mut pos)?;
-            if let Token::Str(name) = token
-                && let Some(index) = self.fields.iter().position(|field| field.name == name)
-            {
-                replaced.push((start, pos, index));
-            }
         }
-        let is_new = |index: usize| !replaced.iter().any(|(_, _, other)| *other == index);
-        let added = (0..self.fields.len()).filter(|index| is_new(*index)).count();
-        out.extend_from_slice(&data[head..after_time]);
-        msgpack::write_map_header(out, event.pairs + added);
-        let mut copied = event.pos;
-        for (start, end, index) in &replaced {
-            out.extend_from_slice(&data[copied..*start]);
-            out.extend_from_slice(&values[*index]);
-            copied = *end;
+        let start = pos;
+        skip_value(data, &mut pos)?;
+        if let Token::Str(name) = token
+            && let Some(index) = names.iter().position(|other| *other == name)
+        {
+            replaced.push((start, pos, index));
         }
-        out.extend_from_slice(&data[copied..pos]);
-        for (index, (field, value)) in self.fields.iter().zip(values).enumerate() {
-            if is_new(index) {
-                msgpack::write_str(out, &field.name);
-                out.extend_from_slice(value);
-            }
-        }
-        Ok(pos)
     }
+    let is_new = |index: usize| !replaced.iter().any(|(_, _, other)| *other == index);
+    let added = (0..names.len()).filter(|index| is_new(*index)).count();
+    out.extend_from_slice(&data[head..after_time]);
+    msgpack::write_map_header(out, event.pairs + added);
+    let mut copied = event.pos;
+    for (start, end, index) in &replaced {
+        out.extend_from_slice(&data[copied..*start]);
+        out.extend_from_slice(&values[*index]);
+        copied = *end;
+    }
+    out.extend_from_slice(&data[copied..pos]);
+    for (index, (name, value)) in names.iter().zip(values).enumerate() {
+        if is_new(index) {
+            msgpack::write_str(out, name);
+            out.extend_from_slice(value);
+        }
+    }
+    Ok(pos)
 }
 
 impl Field {

@@ -10,6 +10,7 @@ pub mod columns_out;
 pub mod compiled;
 pub mod control;
 pub mod convert;
+pub mod dedup;
 pub mod delimited;
 pub mod drops;
 pub mod event;
@@ -18,6 +19,7 @@ pub mod fields;
 pub mod formatters;
 pub mod forward;
 pub mod framer;
+pub mod genid;
 pub mod grep;
 pub mod grok;
 pub mod ingest;
@@ -27,6 +29,7 @@ pub mod integer_time;
 pub mod json_in;
 pub mod json_out;
 pub mod json_parser;
+pub mod keep;
 pub mod listener;
 pub mod memory;
 pub mod merge;
@@ -44,6 +47,7 @@ pub mod routes;
 pub mod ruby_inspect;
 pub mod ruby_regexp;
 pub mod sample;
+pub mod sampling;
 pub mod segment;
 pub mod segments;
 pub mod sockaddr;
@@ -52,6 +56,7 @@ pub mod syslog;
 mod syslog_regexp;
 mod syslog_string;
 mod syslog_time;
+pub mod throttle;
 pub mod time;
 pub mod transform;
 pub mod udp;
@@ -78,6 +83,8 @@ mod _native {
     #[pymodule_export]
     use crate::control::{msgpack_pack, msgpack_unpack};
     #[pymodule_export]
+    use crate::dedup::Dedup;
+    #[pymodule_export]
     use crate::delimited::{csv_parser, ltsv_parser, tsv_parser};
     #[pymodule_export]
     use crate::event::{EventBatch, EventIterator, EventStream};
@@ -88,6 +95,8 @@ mod _native {
     };
     #[pymodule_export]
     use crate::forward::python::{FedForward, ForwardFeeder, ForwardRules, ForwardServer};
+    #[pymodule_export]
+    use crate::genid::GenId;
     #[pymodule_export]
     use crate::grep::Grep;
     #[pymodule_export]
@@ -117,11 +126,15 @@ mod _native {
     #[pymodule_export]
     use crate::sample::Sampler;
     #[pymodule_export]
+    use crate::sampling::Sampling;
+    #[pymodule_export]
     use crate::segments::{ChunkRecords, Segments, intact_entries};
     #[pymodule_export]
     use crate::stream::{StreamServer, network_contains};
     #[pymodule_export]
     use crate::syslog::syslog_parser;
+    #[pymodule_export]
+    use crate::throttle::{Throttle, ThrottleReport};
     #[pymodule_export]
     use crate::transform::RecordTransformer;
     #[pymodule_export]
