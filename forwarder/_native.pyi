@@ -856,6 +856,30 @@ class GenId:
     def apply(self, batch: EventBatch) -> EventBatch:
         """The events with ids. Raises ValueError, OSError (no random bytes)."""
 
+class RecordMetric:
+    """Adds up values of records by labels: a counter, gauge, summary or histogram."""
+
+    def __new__(
+        cls,
+        kind: str,
+        key: str | None,
+        labels: Sequence[Sequence[tuple[str, str, int]]],
+        bounds: Sequence[float],
+        max_series: int,
+    ) -> RecordMetric:
+        """`labels`: pieces of each label's value as (kind, text, index). Raises ValueError."""
+    def init(self, labels: list[str], now: float) -> None:
+        """A series that is there before any event."""
+    def apply(self, batch: EventBatch, now: float) -> tuple[int, int]:
+        """How many events have no number, and how many labels that are too many. Releases the GIL."""
+    def samples(self, oldest: float) -> list[tuple[list[str], float, int, list[int]]]:
+        """(labels, value or sum, count, buckets); series last seen before `oldest` are forgotten."""
+
+def set_fields(batch: EventBatch, names: list[str], values: Sequence[list[bytes] | None]) -> EventBatch:
+    """The batch with fields set. `values`: per tag of `batch.tags` the values as MessagePack, None: none.
+    Releases the GIL. Raises ValueError."""
+
+@final
 class Grep:
     """Keeps and drops events by regexps over their fields, as Fluentd's filter_grep."""
 

@@ -199,6 +199,8 @@ class Page:
         from prometheus_client.metrics_core import Metric  # noqa: PLC0415
 
         found: dict[str, Metric] = {}
+        numbers: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        metrics: dict[tuple[str, tuple[tuple[str, str], ...]], Metric] = {}
         for family in self._collect():
             metric = found.get(family.name)
             if metric is None:
@@ -209,7 +211,15 @@ class Page:
                     kind = "unknown"  # the format knows no counter without _total
                 metric = found[family.name] = Metric(base, family.help, kind)
             for sample in family.samples:
-                metric.add_sample(family.name + sample.suffix, dict(sample.labels), sample.value)
+                # two plugins may count under one name; a page with a number twice is refused as a whole
+                key = (family.name + sample.suffix, tuple(sorted(sample.labels.items())))
+                value = sample.value
+                if key in numbers and family.kind != "gauge":
+                    value += numbers[key]
+                numbers[key] = value
+                metrics[key] = metric
+        for (name, labels), value in numbers.items():
+            metrics[name, labels].add_sample(name, dict(labels), value)
         return found.values()
 
     def describe(self) -> Iterable[Metric]:

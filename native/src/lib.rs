@@ -42,6 +42,7 @@ pub mod parser_filter;
 pub mod partition;
 pub mod pcre;
 pub mod python;
+pub mod record_metric;
 pub mod regexp;
 pub mod routes;
 pub mod ruby_inspect;
@@ -50,6 +51,7 @@ pub mod sample;
 pub mod sampling;
 pub mod segment;
 pub mod segments;
+pub mod set_fields;
 pub mod sockaddr;
 pub mod stream;
 pub mod syslog;
@@ -120,6 +122,8 @@ mod _native {
     #[pymodule_export]
     use crate::partition::Partitioner;
     #[pymodule_export]
+    use crate::record_metric::RecordMetric;
+    #[pymodule_export]
     use crate::regexp::{check_regexp, regexp_parser};
     #[pymodule_export]
     use crate::routes::TagRoutes;
@@ -129,6 +133,8 @@ mod _native {
     use crate::sampling::Sampling;
     #[pymodule_export]
     use crate::segments::{ChunkRecords, Segments, intact_entries};
+    #[pymodule_export]
+    use crate::set_fields::set_fields;
     #[pymodule_export]
     use crate::stream::{StreamServer, network_contains};
     #[pymodule_export]

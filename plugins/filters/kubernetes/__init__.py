@@ -1,0 +1,1 @@
+"""What the filter `kubernetes_metadata` knows of the API server."""
