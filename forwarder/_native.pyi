@@ -93,6 +93,54 @@ class BodyReader:
         """
 
 @final
+class ArchiveReader:
+    """Reads the lines of one archived object as events. For one thread."""
+
+    def __new__(
+        cls,
+        *,
+        time_key: str,
+        tag_key: str,
+        keep_keys: bool = False,
+        default_tag: str | None = None,
+        time_format: str | None = None,
+        zone: str | None = None,
+        from_ns: int | None = None,
+        to_ns: int | None = None,
+        grep: Sequence[str] = (),
+        skip: int = 0,
+    ) -> ArchiveReader:
+        """Lines are `TIME<delimiter>TAG<delimiter>{record}`, or records with the fields `time_key` and
+        `tag_key`, which `keep_keys` leaves there. `default_tag`: for lines without one. `time_format`:
+        strptime directives instead of numbers and common forms, with `zone` (None: the machine's) for texts
+        without one. Events from `from_ns` up to `to_ns` (nanoseconds since the epoch) whose line matches all
+        Ruby regexps in `grep`. `skip`: lines at the start to read over.
+
+        Raises:
+            ValueError: a format, zone or regexp that cannot be used.
+        """
+    def feed(self, data: bytes) -> EventBatch:
+        """The events of the lines that `data` completes. Releases the GIL."""
+    def finish(self) -> EventBatch:
+        """The event of a last line without a line end."""
+    @property
+    def lines(self) -> int:
+        """Lines so far, those read over included."""
+    @property
+    def outside(self) -> int:
+        """Events outside of the times asked for."""
+    @property
+    def unmatched(self) -> int:
+        """Events that `grep` does not match."""
+    @property
+    def whole_seconds(self) -> int:
+        """Events whose time has no fraction of a second."""
+    @property
+    def failures(self) -> list[tuple[str, int, int, bytes]]:
+        """(reason, count, number of the first line, its start) of lines that gave no event: "no_time",
+        "no_tag", "invalid_time", "unmatched" (no such layout), "limit" (too long), "match_limit"."""
+
+@final
 class BulkEncoder:
     """Makes Elasticsearch bulk requests of chunks. For any number of threads."""
 

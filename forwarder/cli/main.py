@@ -19,6 +19,10 @@ COMMANDS: Final = {
     "grok": ("forwarder.cli.grok", "try grok patterns on text"),
     "new": ("forwarder.cli.new", "make a package for a plugin of your own"),
     "schema": ("forwarder.cli.schema", "print a JSON schema of the YAML form, for editors"),
+    "replay": (
+        "forwarder.cli.replay",
+        "bring archived logs back, into a configuration or to standard output",
+    ),
     "status": ("forwarder.cli.status", "show the books, buffers and retries of running instances"),
     "plugins": ("forwarder.cli.plugins", "list the plugins, or show the reference of one"),
 }

@@ -220,6 +220,11 @@ class Engine:
                 except Exception as error:
                     context.log_repeated("cannot measure", level="error", error=repr(error))
 
+    @property
+    def labels(self) -> list[str]:
+        """Where events can be handed in: `@ROOT`, and the labels of the configuration."""
+        return list(self._routes.by_label)
+
     def output_for(self, tag: str) -> str | None:
         """The id of the output that takes this tag at top level."""
         router = self._routes.by_label[ROOT]

@@ -2,6 +2,7 @@
 
 pub mod accessor;
 pub mod apache2;
+pub mod archive;
 pub mod body;
 pub mod budget;
 pub mod bulk;
@@ -70,6 +71,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use crate::apache2::apache2_parser;
+    #[pymodule_export]
+    use crate::archive::ArchiveReader;
     #[pymodule_export]
     use crate::body::{BodyReader, form_fields, inflate_bytes};
     #[pymodule_export]

@@ -11,13 +11,11 @@ written on the condition that the name is free (`If-None-Match`), where the stor
 
 from __future__ import annotations
 
-import lzma
 import re
 import socket
 import threading
 import uuid
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from time import time
 from typing import Any, ClassVar, Final
@@ -34,22 +32,18 @@ from forwarder.api import (
     section,
     sections,
 )
+from forwarder.api.archive import ArchivedObject, ArchiveError, ArchiveLayout
+from forwarder.api.formatting import CommonFormatter, output_zone
 from forwarder.api.inject import Inject
+from forwarder.plugins.outputs.s3.archive import content, listed
+from forwarder.plugins.outputs.s3.packing import KINDS, packer
 from forwarder.plugins.outputs.s3.parameters import Account, Compress, LifecycleRule, Objects
 
 _PART_BYTES: Final = 16 << 20
 _CHUNK_ID: Final = "forwarder-chunk"
-_KINDS: Final = {
-    "gzip": ("gz", "application/x-gzip"),
-    "gzip_command": ("gz", "application/x-gzip"),
-    "zstd": ("zst", "application/x-zst"),
-    "lzma2": ("xz", "application/x-xz"),
-    "json": ("json", "application/json"),
-    "text": ("txt", "text/plain"),
-}
 _REFUSED: Final = {
     "lzo": "there is no kept library for it: use zstd",
-    "parquet": "it is not available yet",
+    "parquet": "it needs a schema that every event keeps; zstd is as small, and `forwarder replay` reads it",
 }
 _REMOVED: Final = ("%{uuid}", "%{uuid:random}", "%{uuid:hostname}", "%{uuid:timestamp}")
 _VARIABLE: Final = re.compile(r"%\{[^}]+\}")
@@ -94,8 +88,8 @@ class S3Output(Account, Objects, Output):
         if self.inject is not None:
             self.inject.bind(self.context, self._keys().fields)
         self._check()
-        self._pack = _packer(self.store_as, self.compress.level)
-        self._extension, self._content_type = _KINDS[self.store_as]
+        self._pack = packer(self.store_as, self.compress.level)
+        self._extension, self._content_type = KINDS[self.store_as]
         if self.reduced_redundancy:
             self.storage_class = "REDUCED_REDUNDANCY"
         self._template = self.s3_object_key_format.replace("%{hostname}", socket.gethostname())
@@ -287,13 +281,51 @@ class S3Output(Account, Objects, Output):
         if self.warn_for_delay is not None and slot is not None and slot < time() - self.warn_for_delay:
             self.log.warning("delayed events were written", object=key)
 
+    # ------------------------------------------------------------ reading again
+
+    @property
+    def archive_bucket(self) -> str:
+        """As `forwarder.api.archive.Archive` says; so the other three."""
+        return str(self.s3_bucket)
+
+    def archive_layout(self) -> ArchiveLayout:
+        inject = self.inject
+        tag_key = None if inject is None else inject.tag_key or None
+        if inject is not None and inject.time_key:
+            zone = output_zone(inject.timezone, inject.utc, inject.localtime)
+            form = inject.time_format if inject.time_type == "string" else None
+            return ArchiveLayout(inject.time_key, tag_key, form, zone)
+        written = self.format
+        if isinstance(written, CommonFormatter) and written.time_type == "string" and written.time_format:
+            return ArchiveLayout(None, tag_key, written.time_format, written.zone)
+        return ArchiveLayout(None, tag_key)
+
+    def archived(self, prefix: str) -> Iterator[ArchivedObject]:
+        return listed(self._connected(), self.s3_bucket, prefix)
+
+    def read_archived(self, key: str) -> Iterator[bytes]:
+        return content(self._connected(), self.s3_bucket, key, self._given(_CUSTOMER_KEY))
+
+    def _connected(self) -> Any:
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - costs megabytes
+
+        from forwarder.plugins.outputs.s3.client import connect  # noqa: PLC0415
+
+        with self._lock:
+            if self._client is None:
+                try:
+                    self._client = connect(self, 2)
+                except (BotoCoreError, ClientError) as error:
+                    raise ArchiveError(f"no credentials for {self.s3_bucket}: {error}") from error
+            return self._client
+
     # ------------------------------------------------------------ checks of the configuration
 
     def _check(self) -> None:
         if find_spec("boto3") is None:
             raise ConfigError("out_s3 needs the package boto3: pip install 'forwarder[s3]'", param="@type")
-        if self.store_as not in _KINDS:
-            why = _REFUSED.get(self.store_as, f"expected one of {', '.join(_KINDS)}")
+        if self.store_as not in KINDS:
+            why = _REFUSED.get(self.store_as, f"expected one of {', '.join(KINDS)}")
             raise ConfigError(f"store_as {self.store_as}: {why}", param="store_as")
         if not 0 < self.hex_random_length <= 16:
             raise ConfigError("hex_random_length must be from 1 to 16", param="hex_random_length")
@@ -322,32 +354,6 @@ def _slot_format(timekey: int) -> str:
         if timekey < limit:
             text += directive
     return text
-
-
-def _packer(method: str, level: int) -> Callable[[Sequence[bytes]], list[bytes]]:
-    """What makes an object's content of a chunk's blocks. Raises ConfigError."""
-    if method in ("json", "text"):
-        return list
-    if method == "lzma2":
-        return lambda blocks: [lzma.compress(b"".join(blocks), preset=0)]
-    if method != "zstd":
-
-        def gzip(blocks: Sequence[bytes]) -> list[bytes]:
-            packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with gzip's header and trailer
-            return [*map(packer.compress, blocks), packer.flush()]
-
-        return gzip
-    try:
-        try:
-            from compression import zstd  # noqa: PLC0415 - only who wants it needs it
-        except ImportError:
-            from backports import zstd  # noqa: PLC0415
-    except ImportError:
-        raise ConfigError(
-            "store_as zstd needs Python 3.14 or the package backports.zstd: pip install 'forwarder[zstd]'",
-            param="store_as",
-        ) from None
-    return lambda blocks: [zstd.compress(b"".join(blocks), level)]
 
 
 def _code(error: Any) -> str:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import gzip
 import logging
 import lzma
-import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from moto.server import ThreadedMotoServer
+from store import Bucket
 
 from forwarder.api.errors import ForwarderError
 from forwarder.api.testing import run
 
 pytestmark = pytest.mark.filterwarnings("default")  # the server's own
-KEYS = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
 LINE = b'{"n":1}\n'
 
 
@@ -30,50 +27,6 @@ def endpoint() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
-
-
-class Bucket:
-    """A bucket of the test's own, and a configuration that writes to it."""
-
-    def __init__(self, endpoint: str) -> None:
-        self.name = f"bucket-{secrets.token_hex(4)}"
-        self.endpoint = endpoint
-        self.client: Any = boto3.client(
-            "s3", endpoint_url=endpoint, **KEYS, config=Config(s3={"addressing_style": "path"})
-        )
-
-    def config(self, more: str = "", keys: str = "tag,time") -> str:
-        return f"""
-            <match **>
-              @type s3
-              @id s3
-              s3_bucket {self.name}
-              s3_endpoint {self.endpoint}
-              force_path_style true
-              aws_key_id key
-              aws_sec_key secret
-              path logs/${{tag}}/
-              {more}
-              <format>
-                @type json
-              </format>
-              <buffer {keys}>
-                timekey 1d
-                timekey_use_utc true
-                flush_mode interval
-                retry_wait 0.01
-                retry_max_times 1
-                flush_interval 1h
-              </buffer>
-            </match>
-        """
-
-    def objects(self) -> dict[str, bytes]:
-        found = self.client.list_objects_v2(Bucket=self.name).get("Contents", [])
-        return {each["Key"]: self.get(each["Key"])["Body"].read() for each in found}
-
-    def get(self, key: str) -> Any:
-        return self.client.get_object(Bucket=self.name, Key=key)
 
 
 @pytest.fixture
@@ -186,7 +139,7 @@ def test_a_missing_bucket_is_not_made_against_the_will(bucket: Bucket) -> None:
     ("line", "words"),
     [
         ("store_as lzo", "use zstd"),
-        ("store_as parquet", "not available"),
+        ("store_as parquet", "needs a schema"),
         ("store_as tar", "expected one of gzip"),
         ("hex_random_length 17", "from 1 to 16"),
         ("index_format %5d", "index_format"),

@@ -17,7 +17,7 @@ from forwarder.api import (
     string,
 )
 
-_PARQUET: Final = "store_as parquet is not available yet"
+_PARQUET: Final = "only of use with store_as parquet, which is refused"
 
 
 class Store:
