@@ -11,7 +11,10 @@ import os
 import select
 import signal
 import sys
+from contextlib import suppress
 from threading import Thread
+from threading import enumerate as enumerate_threads
+from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from forwarder._native import MemoryBudget, keep_memory
@@ -315,9 +318,21 @@ def leave(engine: Engine, seconds: float) -> Thread:
 
 def dump_on_signal() -> None:
     """SIGCONT writes the stacks of all threads to the standard error stream."""
-    import faulthandler  # noqa: PLC0415
+    signal.signal(signal.SIGCONT, _write_stacks)
 
-    faulthandler.register(signal.SIGCONT, all_threads=True)
+
+def _write_stacks(_number: int, _frame: FrameType | None) -> None:
+    # Not faulthandler.register: it walks the frames of threads that run meanwhile, which crashed the process.
+    import traceback  # noqa: PLC0415
+
+    names = {thread.ident: thread.name for thread in enumerate_threads()}
+    text = "".join(
+        f"Thread {names.get(ident, ident)} (most recent call last):\n"
+        + "".join(traceback.format_stack(frame))
+        for ident, frame in sys._current_frames().items()
+    )
+    with suppress(OSError):
+        os.write(2, text.encode("utf-8", "backslashreplace"))
 
 
 def _at_once(number: int) -> None:
