@@ -59,6 +59,7 @@ pub mod syslog;
 mod syslog_regexp;
 mod syslog_string;
 mod syslog_time;
+pub mod tail;
 pub mod throttle;
 pub mod time;
 pub mod transform;
@@ -142,6 +143,8 @@ mod _native {
     use crate::stream::{StreamServer, network_contains};
     #[pymodule_export]
     use crate::syslog::syslog_parser;
+    #[pymodule_export]
+    use crate::tail::{Tailer, scan_files};
     #[pymodule_export]
     use crate::throttle::{Throttle, ThrottleReport};
     #[pymodule_export]

@@ -79,6 +79,15 @@ impl Events {
     }
 }
 
+/// Formats that cut long lines into parts, which inputs that read lines put together again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partial {
+    /// Kubernetes' container runtime interface.
+    Cri,
+    /// Docker's json-file driver.
+    Docker,
+}
+
 /// A compiled parser: options and programs, no mutable state.
 pub trait Parser: Send + Sync {
     /// Opens working memory for one caller.
@@ -92,6 +101,11 @@ pub trait Parser: Send + Sync {
     /// Every key that it may write, where that is known beforehand: callers then need not look for keys that
     /// meet those of their own.
     fn keys(&self) -> Option<Vec<Vec<u8>>> {
+        None
+    }
+
+    /// Whether its lines may be parts of longer ones.
+    fn partial(&self) -> Option<Partial> {
         None
     }
 

@@ -140,11 +140,18 @@ impl Wake {
         Ok(Wake { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
-    /// Makes the descriptor readable, for ever.
+    /// Makes the descriptor readable, until [`Wake::calm`].
     pub fn wake(&self) {
         let one: u64 = 1;
         // SAFETY: eight bytes as eventfd wants. It fails only when the counter is full: awake already.
         unsafe { libc::write(self.fd.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+
+    /// Undoes a wake.
+    pub fn calm(&self) {
+        let mut count: u64 = 0;
+        // SAFETY: room for the eight bytes that eventfd gives. It fails only where nobody has woken.
+        unsafe { libc::read(self.fd.as_raw_fd(), (&raw mut count).cast(), 8) };
     }
 
     /// The descriptor, to poll.

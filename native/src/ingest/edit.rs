@@ -117,6 +117,19 @@ pub fn write_edited(
     }
 }
 
+/// Appends `fields` with another value of one key, in its place.
+pub fn write_replaced(out: &mut Vec<u8>, fields: &[u8], wanted: &[u8], value: &[u8]) {
+    walk(fields, |key, start, old, end| {
+        if key == wanted {
+            out.extend_from_slice(&fields[start..old]);
+            out.extend_from_slice(value);
+        } else {
+            out.extend_from_slice(&fields[start..end]);
+        }
+        true
+    });
+}
+
 pub fn find_value<'a>(before: &'a [u8], after: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     let mut found = None;
     for part in [before, after] {
