@@ -664,6 +664,91 @@ class ForwardFeeder:
         tokens."""
 
 @final
+class Tailer:
+    """Follows files and gives their lines as events, in batches. One thread calls `next` and `commit`, any
+    thread the rest."""
+
+    def __new__(
+        cls,
+        parser: CompiledParser,
+        *,
+        path_key: str | None = None,
+        emit_unmatched_lines: bool = False,
+        multiline: bool = False,
+        first_line: str | None = None,
+        flush_interval: float | None = None,
+        max_line_size: int | None = None,
+        read_lines_limit: int = 1000,
+        read_bytes_limit: int | None = None,
+        encoding: str | None = None,
+        from_encoding: str | None = None,
+        open_on_every_update: bool = False,
+        rotate_wait: float = 5.0,
+        inotify: bool = True,
+        groups: Sequence[tuple[int, float]] = ...,
+    ) -> Tailer:
+        """Sizes in bytes, times in seconds. `multiline`: texts start with a line that matches the Ruby source
+        `first_line`, or without it end as soon as they parse. `groups`: (lines, negative for no limit; within
+        so many seconds).
+
+        Raises:
+            ValueError: (message, parameter): an unknown encoding, a broken pattern.
+        """
+    @property
+    def notified(self) -> bool:
+        """Whether inotify is at work."""
+    def open(self, path: bytes, tag: str, group: int | None = None) -> tuple[int, int, int]:
+        """A file's number, inode and size; it is read from `begin` on. Raises OSError."""
+    def begin(self, number: int, position: int, slot: int | None = None) -> bool:
+        """Reads from there on. `slot`: where in the position file the position of its entry stands. False:
+        inotify does not watch the file. Raises OSError: the position file cannot be written."""
+    def cancel(self, number: int) -> None:
+        """Forgets a file that was opened and not begun."""
+    def retire(
+        self, number: int, heir: int | None = None, unwatch: bool = False, wait: float | None = None
+    ) -> None:
+        """Reads it for `wait` seconds more (None: rotate_wait) and to its end, then closes it. Its entry goes
+        to `heir` as soon as all of it is safe, or is marked as unwatched at the end."""
+    def inherit(self, number: int, heir: int) -> bool:
+        """The entry of a retired file goes to `heir` after all. False: it is closed. Raises OSError."""
+    def detach(self, number: int) -> None:
+        """Its path is another file's: it is read on, but no longer looked for."""
+    def moved(self, number: int, path: bytes, tag: str) -> bool:
+        """It has this path (again), and is not closed if it was about to be. False: it is closed."""
+    def relocate(self, descriptor: int, slots: Sequence[tuple[int, int]]) -> None:
+        """The position file is this one, with the entries of these files (number, slot). Raises OSError."""
+    def slots(self) -> list[tuple[int, int]]:
+        """(number, slot) of all files that have an entry."""
+    def look(self, most: int) -> None:
+        """Compares up to so many files with what the system says, others than the last time, and all that
+        inotify does not watch."""
+    def changes(self) -> list[tuple[int, int | None]]:
+        """(number, inode that has its path now; None: the file is closed and forgotten)."""
+    @property
+    def changed(self) -> bool:
+        """Whether `changes` has something."""
+    def next(self, max_wait_ms: int) -> Intake | None:
+        """What has come, waiting at most so long for it; sooner with None where `changed`. Raises OSError."""
+    def commit(self) -> None:
+        """What `next` gave last is safe: positions move on. Raises OSError."""
+    def stop(self) -> None:
+        """From any thread: `next` reads on for a moment, and then is `finished`."""
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def counts(self) -> tuple[int, int, int, int, int]:
+        """Files opened, closed, rotated, throttled since the start; followed now."""
+
+def scan_files(
+    patterns: Sequence[tuple[bytes, bool]],
+    excluded: Sequence[tuple[bytes, bool]],
+    since: int | None = None,
+) -> tuple[list[tuple[bytes, int]], list[bytes]]:
+    """The files of (path, whether it is a glob as of Ruby's Dir.glob) without the excluded ones, and their
+    inodes; and those of globs that cannot be read. `since`: of globs only files changed since then
+    (seconds since the epoch)."""
+
+@final
 class TagRoutes:
     """Which way each tag goes, remembered."""
 
@@ -740,6 +825,18 @@ def multiline_parser(source: str, unmatched_lines: bool, options: dict[str, Any]
 
 def apache2_parser(options: dict[str, Any]) -> CompiledParser:
     """Apache's access logs with typed fields."""
+
+def cri_parser(
+    content: CompiledParser | None, merge_cri_fields: bool, options: dict[str, Any]
+) -> CompiledParser:
+    """Lines of Kubernetes' container runtimes. `content`: parses what the container wrote.
+
+    Raises:
+        ValueError: (message, parameter) for a parameter that cannot be used.
+    """
+
+def docker_parser(options: dict[str, Any]) -> CompiledParser:
+    """Lines of Docker's json-file driver. Raises ValueError (message, parameter)."""
 
 def csv_parser(keys: Sequence[str], delimiter: str, fast: bool, options: dict[str, Any]) -> CompiledParser:
     """Comma-separated values as Ruby's CSV library reads them, or (`fast`) as Fluentd's quick reader does.

@@ -62,7 +62,8 @@ class Context(Protocol):
         """Hands events that went wrong to `@ERROR`, or counts them as lost there if there is none."""
 
     def received(self, count: int) -> None:
-        """Books events (lines, datagrams) that an input took from outside, before it emits or drops them."""
+        """Books events (lines, datagrams) that an input took from outside, before it emits or drops them.
+        Negative: events that went back there."""
 
     def drop(self, count: int, reason: str) -> None:
         """Names the reason for events that do not go on."""

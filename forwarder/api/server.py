@@ -51,6 +51,12 @@ MESSAGES: Final = {
     "too_long": "message longer than message_length_limit, dropped",
     "bad_frame": "no octet count where one is expected, connection closed",
     "unterminated": "connection ended within a message",
+    "line_limit": "received line length is longer than max_line_size, skipped",
+    "text_limit": "text of several lines is longer than 16 MiB, cut",
+    "no_first_line": "got incomplete line before first line",
+    "read_error": "file cannot be read",
+    "unfinished": "file ended within a line, which is dropped",
+    "truncated_file": "file was truncated, reading from its start",
     "truncated": "message longer than message_length_limit, cut off",
     "denied": "anonymous client denied",
     "connection_limit": "no further connections",
@@ -103,15 +109,20 @@ class Reception:
             read meanwhile. Otherwise (UDP) what is refused is dropped and counted as `overflow` (the buffer
             is full) or `memory` (the process's budget is).
         emitted: called when all that the receiver gave last has been emitted.
+        keeps: the sender has everything that was not emitted (a file): what a full buffer still refuses at a
+            stop goes back to it.
     """
 
     def __init__(
-        self, plugin: Input, receiver: Receiver, *, waits: bool, emitted: Callable[[], None] | None = None
-    ) -> None:
+        self, plugin: Input, receiver: Receiver, *, waits: bool, emitted: Callable[[], None] | None = None,
+        keeps: bool = False,
+    ) -> None:  # fmt: skip
         self._plugin = plugin
         self._receiver = receiver
         self._waits = waits
         self._emitted = emitted
+        self._keeps = keeps
+        self._gave_up = False
         self._loan: MemoryLoan | None = None
         if waits and isinstance(receiver, Borrower):
             self._loan = plugin.context.borrow(unfinished=True)
@@ -131,7 +142,7 @@ class Reception:
 
     def _run(self) -> None:
         receiver = self._receiver
-        while not receiver.finished:
+        while not (receiver.finished or self._gave_up):
             if self._loan is not None and self._loan.full and not self._stopping.is_set():
                 self._plugin.log_repeated("no memory is left, reading stopped until there is")
                 self._stopping.wait(RETRY_SECONDS)
@@ -178,6 +189,11 @@ class Reception:
             except BufferOverflow as error:
                 if self._stopping.is_set() and give_up is None:
                     give_up = time.monotonic() + STOP_SECONDS
+                if self._keeps and give_up is not None and time.monotonic() >= give_up:
+                    self._gave_up = True
+                    plugin.context.received(-len(batch))
+                    plugin.log_repeated("buffer full: what was read last is left for the next start")
+                    return False
                 if not self._waits or (give_up is not None and time.monotonic() >= give_up):
                     plugin.context.drop(len(batch), error.reason)
                     plugin.log_repeated(

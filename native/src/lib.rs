@@ -9,6 +9,7 @@ pub mod bulk;
 pub mod bulk_response;
 pub mod columns_out;
 pub mod compiled;
+pub mod containers;
 pub mod control;
 pub mod convert;
 pub mod dedup;
@@ -86,6 +87,8 @@ mod _native {
     use crate::columns_out::{csv_formatter, ltsv_formatter, msgpack_formatter, tsv_formatter};
     #[pymodule_export]
     use crate::compiled::{CompiledFormatter, CompiledParser};
+    #[pymodule_export]
+    use crate::containers::{cri_parser, docker_parser};
     #[pymodule_export]
     use crate::control::{msgpack_pack, msgpack_unpack};
     #[pymodule_export]

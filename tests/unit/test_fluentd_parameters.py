@@ -24,7 +24,6 @@ SHARED = Path(os.environ.get("FORWARDER_SHARED", ROOT.parent / "shared")) / "flu
 NOT_BUILT = {
     "input elasticsearch",
     "input s3",
-    "input tail",
     "output elasticsearch_data_stream",
     "output elasticsearch_dynamic",
     "parser msgpack",

@@ -73,15 +73,12 @@ impl State {
         {
             outcome = outcome.and(positions.write_all_at(format!("{UNWATCHED:016x}").as_bytes(), slot));
         }
-        if let Some(heir) = file.heir {
-            // it never got the entry: whoever would have passed it on passes it to the next one
-            for other in self.files.values_mut().filter(|other| other.heir == Some(id)) {
-                other.heir = Some(heir);
-            }
+        // where it never got the entry, whoever would have passed it on passes it to the next one
+        for other in self.files.values_mut().filter(|other| other.heir == Some(id)) {
+            other.heir = file.heir;
+            other.unwatch = file.unwatch;
         }
-        if let Some(group) = file.group.and_then(|index| self.groups.get_mut(index)) {
-            group.files -= 1;
-        }
+        self.leave_group(file.group);
         self.changes.push(Change::Closed(id));
         outcome
     }

@@ -165,6 +165,8 @@ pub struct File {
     period: (Option<Instant>, u64),
     second: (Option<Instant>, u64),
 
+    /// Whether it is known from where on it is read.
+    pub begun: bool,
     /// Waits in the queue.
     pub queued: bool,
     /// Not before this time, because a limit was reached.
@@ -215,6 +217,7 @@ impl File {
             group,
             period: (None, 0),
             second: (None, 0),
+            begun: false,
             queued: false,
             paused: None,
             flush_planned: false,
@@ -234,6 +237,7 @@ impl File {
 
     /// Reads on from there.
     pub fn begin(&mut self, position: u64) {
+        self.begun = true;
         self.position = position;
         self.size = position;
         self.committed = position;
@@ -400,7 +404,7 @@ impl File {
     fn start_anew(&mut self, filling: &mut Filling<'_>) {
         let rest = self.splitter.finish();
         if !rest.is_empty() {
-            filling.lost("unterminated", &rest);
+            filling.lost("unfinished", &rest);
         }
         self.held.flush(None, filling);
         filling.notice("truncated_file", self.path.as_bytes());
@@ -421,7 +425,7 @@ impl File {
         self.held.flush(None, filling);
         let rest = self.splitter.finish();
         if !rest.is_empty() {
-            filling.lost("unterminated", &rest);
+            filling.lost("unfinished", &rest);
         }
         self.fd = None;
         self.closed = true;

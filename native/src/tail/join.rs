@@ -5,6 +5,7 @@ use std::time::Instant;
 use memchr::{memchr2, memmem};
 
 use super::fill::Filling;
+use crate::containers::cri_parts;
 use crate::extract::compile;
 use crate::framer::HARD_LIMIT;
 use crate::ingest::chomp;
@@ -196,14 +197,6 @@ fn cri(held: &mut Held, line: &[u8], start: u64, now: Instant, filling: &mut Fil
     }
 }
 
-/// `TIME STREAM`, the stream, the tags and the content; None: not of that form.
-pub fn cri_parts(line: &[u8]) -> Option<[&[u8]; 4]> {
-    let time = memchr::memchr(b' ', line)?;
-    let stream = time + 1 + memchr::memchr(b' ', &line[time + 1..])?;
-    let tags = stream + 1 + memchr::memchr(b' ', &line[stream + 1..])?;
-    Some([&line[..stream], &line[time + 1..stream], &line[stream + 1..tags], &line[tags + 1..]])
-}
-
 /// `{"log":"TEXT\n","stream":"stdout","time":"..."}` as Docker's json-file driver writes it: a text without a
 /// newline at its end goes on in the next line of its stream. The joined line has the time of its first part.
 fn docker(held: &mut Held, line: &[u8], start: u64, now: Instant, filling: &mut Filling<'_>) {
@@ -302,7 +295,7 @@ mod tests {
         ];
         let (texts, open) = join(&Join::Parts(Partial::Cri), &lines, false);
         assert_eq!(texts, [r#"{"m":"t2 stderr F other"}"#, r#"{"m":"t1 stdout F one twothree"}"#]);
-        assert_eq!(open, Some(71));
+        assert_eq!(open, Some(69));
         let docker = [
             r#"{"log":"one","stream":"stdout","time":"1"}"#,
             r#"{"log":"e\n","stream":"stderr","time":"2"}"#,

@@ -200,6 +200,11 @@ impl Tailer {
         .map_err(|why| os_error(&why))
     }
 
+    /// `cancel(number)`: forgets a file that was opened and not begun.
+    fn cancel(&self, py: Python<'_>, number: Id) {
+        py.detach(|| lock(&self.state).cancel(number));
+    }
+
     /// `retire(number, heir=None, unwatch=False, wait=None)`: reads it to its end for `wait` seconds more (None:
     /// rotate_wait), then closes it. Its entry goes to `heir` when all is safe, or is marked as unwatched.
     #[pyo3(signature = (number, heir = None, unwatch = false, wait = None))]
@@ -242,23 +247,28 @@ impl Tailer {
         py.detach(|| lock(&self.state).detach(number));
     }
 
-    /// `moved(number, path, tag)`: it has another path now.
-    fn moved(&self, py: Python<'_>, number: Id, path: Vec<u8>, tag: &str) -> PyResult<()> {
+    /// `moved(number, path, tag) -> bool`: it has this path (again), and is not closed if it was about to be.
+    /// False: it is closed.
+    fn moved(&self, py: Python<'_>, number: Id, path: Vec<u8>, tag: &str) -> PyResult<bool> {
         let path = c_path(path)?;
-        py.detach(|| {
+        Ok(py.detach(|| {
             let mut state = lock(&self.state);
+            if state.files.get(&number).is_none_or(|file| file.closed) {
+                return false;
+            }
             state.unwatch(number);
             if let Some(file) = state.files.get_mut(&number) {
                 file.origin = origin(tag, &path);
                 file.path = path;
                 file.detached = false;
-                (file.missing, file.reported) = (None, None);
+                file.unwatch = false;
+                (file.missing, file.reported, file.retire) = (None, None, None);
             }
             state.watch(number);
             state.enqueue(number);
             self.wake.wake();
-        });
-        Ok(())
+            true
+        }))
     }
 
     /// `relocate(descriptor, slots)`: the position file is another one, with the entries of these files.

@@ -105,9 +105,24 @@ impl State {
         self.last
     }
 
+    /// Forgets a file that was not begun.
+    pub fn cancel(&mut self, id: Id) {
+        let Some(file) = self.files.remove(&id) else { return };
+        self.counts.closed += u64::from(file.fd.is_some());
+        self.leave_group(file.group);
+    }
+
+    /// One file less in a group.
+    pub fn leave_group(&mut self, group: Option<usize>) {
+        if let Some(group) = group.and_then(|index| self.groups.get_mut(index)) {
+            group.files -= 1;
+        }
+    }
+
     /// Puts a file into the queue.
     pub fn enqueue(&mut self, id: Id) {
         if let Some(file) = self.files.get_mut(&id)
+            && file.begun
             && !file.queued
             && !file.closed
         {
@@ -224,7 +239,7 @@ impl State {
     /// Compares what is known of a file with what the system says.
     fn look_at(&mut self, id: Id, rotate_wait: Duration) {
         let Some(file) = self.files.get_mut(&id) else { return };
-        if file.closed {
+        if file.closed || !file.begun {
             return;
         }
         if file.detached {

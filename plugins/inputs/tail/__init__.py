@@ -1,0 +1,1 @@
+"""Parts of in_tail."""
