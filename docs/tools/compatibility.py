@@ -41,7 +41,7 @@ MEANT: Final = (
     ("metrics local", "default_labels", "nothing shows them"),
     ("output forward", "<transport>", "declared by a helper of Fluentd; its forward output does not use it"),
     ("parser *", "expression", "Fluentd's own expression, which is built in there too"),
-    ("input tail", "group > pattern", "Fluentd's own pattern for container logs, which is built in there too"),
+    ("input tail", "group > pattern", "Fluentd's pattern for container logs, built in there too"),
     ("input tail", "group > rule > match", "Fluentd's own: any namespace and podname"),
     ("parser multiline", "time_key", "the inner regexp parser of Fluentd's has this default"),
     ("parser syslog", "time_format", "not set: the format that the message's own form has"),

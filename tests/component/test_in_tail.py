@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,7 @@ def test_read_bytes_limit(tmp_path: Path) -> None:
         driver.wait_for_events(3)
     times = [event.time_ns for event in driver.events()]
     # the clock of the events is that of the limit
-    assert min(after - before for before, after in zip(times, times[1:], strict=False)) > 900_000_000
+    assert min(after - before for before, after in pairwise(times)) > 900_000_000
 
 
 def test_groups_share_a_limit(tmp_path: Path) -> None:
