@@ -62,13 +62,16 @@ class Container(ForwarderProcess):
     ) -> None:
         self.ports: dict[int, int] = {}
         folder.mkdir()
-        for name in ("tmp", "lib"):
+        for name in ("tmp", "lib", "logs"):
             (folder / name).mkdir()
         config = _PORT.sub(lambda found: f"{found[1]}{self.port(int(found[2]))}", config)
+        config = config.replace("/var/log/containers", str(folder / "logs"))
         config = config.replace("/var/lib/forwarder", str(folder / "lib")).replace(
             "bind 0.0.0.0", "bind 127.0.0.1"
         )
-        config = config.replace("flush_interval 1s", "flush_interval 0.05")
+        config = config.replace("flush_interval 1s", "flush_interval 0.05").replace(
+            "refresh_interval 5s", "refresh_interval 0.05"
+        )
         self.variables = {
             "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(folder / "tmp"),
             "FLUENT_BACKUP_DIR": str(folder / "lib" / "backup"), **env,

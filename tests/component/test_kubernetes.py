@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,10 @@ def test_the_schemas_see_what_is_wrong() -> None:
 
 @every_file
 def test_a_container_is_confined_and_limited(path: Path) -> None:
-    assert pod(path)["securityContext"]["runAsNonRoot"] is True
+    if path.stem == "daemonset":
+        assert pod(path)["securityContext"]["runAsUser"] == 0, "the logs of containers are root's"
+    else:
+        assert pod(path)["securityContext"]["runAsNonRoot"] is True
     assert pod(path)["automountServiceAccountToken"] is False
     for each in containers(path):
         context = each["securityContext"]
@@ -125,9 +128,8 @@ def test_the_aggregator_has_a_disruption_budget() -> None:
 
 @every_file
 def test_a_container_fits_the_image(path: Path) -> None:
-    words = dict(dockerfile())
-    uid = words["USER"].partition(":")[0]
-    assert str(pod(path)["securityContext"]["runAsUser"]) == uid
+    uid = dict(dockerfile())["USER"].partition(":")[0]
+    assert str(pod(path)["securityContext"]["runAsUser"]) == ("0" if path.stem == "daemonset" else uid)
     found = forwarder(path)
     assert found["args"][0] == "run"
     assert found["args"][-2:] == ["-c", "/etc/forwarder/fluent.conf"]
@@ -169,23 +171,40 @@ def check_probes(name: str, container: Container) -> None:
             assert container.probe(get["path"], ports[get["port"]]) == 200
 
 
-@pytest.mark.parametrize(("name", "port", "datagram", "expected"), [
-    ("sidecar", 5160, b'{"message": "hello"}', {"tag": "app.sample", "pod": "the-pod_name-sidecar"}),
-    ("daemonset", 5140, b"<14>Nov 24 10:00:00 web app: hello", {
+def datagram(data: bytes, port: int) -> Callable[[Container], None]:
+    def send(container: Container) -> None:
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.sendto(data, ("127.0.0.1", container.ports[port]))
+
+    return send
+
+
+def container_log(container: Container) -> None:
+    path = container.folder / "logs" / "web-1_shop_app-0123456789abcdef.log"
+    path.write_text(
+        "2026-11-24T10:00:00.000000001Z stdout P hel\n2026-11-24T10:00:00.000000002Z stdout F lo\n"
+    )
+
+
+@pytest.mark.parametrize(("name", "log", "expected"), [
+    ("sidecar", datagram(b'{"message": "hello"}', 5160), {
+        "tag": "app.sample", "pod": "the-pod_name-sidecar",
+    }),
+    ("daemonset", datagram(b"<14>Nov 24 10:00:00 web app: hello", 5140), {
         "tag": "node.user.info", "node": "the-node_name-daemonset",
     }),
+    ("daemonset", container_log, {"node": "the-node_name-daemonset", "stream": "stdout"}),
 ])  # fmt: skip
 def test_what_comes_is_indexed_by_way_of_the_aggregator(
-    name: str, port: int, datagram: bytes, expected: dict[str, str], tmp_path: Path
+    name: str, log: Callable[[Container], None], expected: dict[str, str], tmp_path: Path
 ) -> None:
     with (
         BulkServer() as cluster,
-        socket.socket(type=socket.SOCK_DGRAM) as client,
         start("aggregator", tmp_path, ES_URL=f"http://127.0.0.1:{cluster.port}") as aggregator,
     ):
         target = {"AGGREGATOR_HOST": "127.0.0.1", "AGGREGATOR_PORT": str(aggregator.ports[24224])}
         with start(name, tmp_path, **target) as sender:
-            client.sendto(datagram, ("127.0.0.1", sender.ports[port]))
+            log(sender)
             sender.wait(lambda: cluster.taken)
             check_probes(name, sender)
             assert sender.stop() == 0
