@@ -28,7 +28,7 @@ from forwarder.api import (
     optional_section,
     placeholders,
 )
-from forwarder.plugins.outputs.elasticsearch import hosts
+from forwarder.plugins.outputs.elasticsearch import hosts, templates
 from forwarder.plugins.outputs.elasticsearch.parameters import (
     Addresses,
     Connections,
@@ -81,6 +81,7 @@ class ElasticsearchOutput(
         if not self._moving:
             self._nodes(self._addresses)
         self._tls = self._tls_context()
+        self._installer = templates.Installer(templates.configured(self), self, self.log)
         self._encoders: dict[int, BulkEncoder] = {}
         self._encoder(self.default_elasticsearch_version)
         self._clusters: dict[str, Cluster] = {}
@@ -96,6 +97,7 @@ class ElasticsearchOutput(
 
         cluster = self._cluster(self.extract_placeholders(self._addresses, chunk) if self._moving else "")
         major = self._major(cluster)
+        self._installer.install(cluster, lambda text: self._fill(text, chunk))
         dated = self.logstash_format
         requests = self._encoder(major).encode(
             chunk.blocks(),
@@ -155,9 +157,12 @@ class ElasticsearchOutput(
 
     def _look(self) -> None:
         try:
-            self._major(self._cluster(""))
+            cluster = self._cluster("")
+            self._major(cluster)
+            if self._installer.fixed:
+                self._installer.install(cluster, str)
         except Exception as error:
-            self.log.warning("cannot ask the cluster for its version yet", error=error)
+            self.log.warning("the cluster is not ready yet", error=error)
 
     def _major(self, cluster: Cluster) -> int:
         """The cluster's major version, asked for once. Raises what `Cluster.version` raises."""

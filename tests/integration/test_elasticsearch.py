@@ -163,6 +163,45 @@ def test_flattened_records(elasticsearch: Node, index: str) -> None:
     assert sources(elasticsearch, index) == [{"n": 1, "http_code": 200, "http_of_x": "y"}]
 
 
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_an_index_template(
+    elasticsearch: Node, index: str, tmp_path: Path, legacy: bool, overwrite: bool
+) -> None:
+    def template(kind: str, patterns: str) -> dict[str, Any]:
+        content = {"mappings": {"properties": {"code": {"type": kind}}}}
+        return {"index_patterns": [patterns], **(content if legacy else {"template": content})}
+
+    target = f"/{'_template' if legacy else '_index_template'}/{index}-app"
+    file = tmp_path / "template.json"
+    file.write_text(json.dumps(template("keyword", "<<index_prefix>>-*"), indent=1))
+    settings = f"""index_name {index}-{{name}}
+  template_name {index}-${{{{tag}}}}
+  template_file {file}
+  customize_template {{{{"<<index_prefix>>":"{index.upper()}"}}}}
+  use_legacy_template {json.dumps(legacy)}
+  template_overwrite {json.dumps(overwrite)}"""
+    send(elasticsearch, settings.format(name="one"), {"n": 1, "code": 200})
+    assert elasticsearch.mapping(f"{index}-one") == {"code": "keyword", "n": "long"}
+    assert elasticsearch.request("PUT", target, template("ip", f"{index}-*")).status == 200
+    send(elasticsearch, settings.format(name="two"), {"n": 1, "code": "192.0.2.1"})
+    assert elasticsearch.mapping(f"{index}-two")["code"] == ("keyword" if overwrite else "ip")
+
+
+def test_a_template_that_the_server_refuses(elasticsearch: Node, index: str, tmp_path: Path) -> None:
+    file = tmp_path / "template.json"
+    file.write_text('{"no such key": 1}')
+    settings = f"""index_name {index}
+  template_name {index}
+  template_file {file}
+  max_retry_putting_template 2
+  fail_on_putting_template_retry_exceed false"""
+    driver = send(elasticsearch, settings, {"n": 1})
+    assert driver["es"].delivered == 1
+    assert "unknown key [no such key]" in driver.log
+    assert "an index template is given up" in driver.log
+
+
 # ------------------------------------------------------------------ ids, routing, operations
 
 

@@ -8,7 +8,6 @@ from typing import Final
 from forwarder.api import Section, array, boolean, duration, enum, hash_, integer, size, string
 
 _VERSIONS: Final = ("TLSv1", "TLSv1_1", "TLSv1_2", "TLSv1_3")
-_TEMPLATES: Final = "index templates are not available yet: put the template into the cluster yourself"
 _ILM: Final = (
     "index lifecycle management is not available yet: put policy and alias into the cluster yourself"
 )
@@ -158,18 +157,20 @@ class Failures:
 class Setup:
     """What fluent-plugin-elasticsearch sets up in the cluster."""
 
-    template_name = string("Name of the index template.", None, unsupported=_TEMPLATES)
-    template_file = string("File with it.", None, unsupported=_TEMPLATES)
-    template_overwrite = boolean("Replace one that is there.", False, unsupported=_TEMPLATES)
-    customize_template = hash_("Texts to replace in it.", None, unsupported=_TEMPLATES)
-    templates = hash_("Names and files of several.", None, unsupported=_TEMPLATES)
-    use_legacy_template = boolean("Whether they are legacy templates.", True, unsupported=_TEMPLATES)
-    max_retry_putting_template = integer("How often to try.", 10, unsupported=_TEMPLATES)
-    fail_on_putting_template_retry_exceed = boolean("Whether to stop then.", True, unsupported=_TEMPLATES)
+    template_name = string("Name of the index template in template_file; may hold placeholders.", None)
+    template_file = string("File with it (JSON).", None)
+    template_overwrite = boolean("Replace one that is there.", False)
+    customize_template = hash_("Texts to replace in template_file; the new ones may hold placeholders.", None)
+    templates = hash_("Names and files of several templates.", None)
+    use_legacy_template = boolean("Whether they are legacy templates; false: composable ones.", True)
+    max_retry_putting_template = integer("How often to try again to put a template.", 10)
+    fail_on_putting_template_retry_exceed = boolean(
+        "Send no documents then until it is there; false: go on without.", True
+    )
     catch_transport_exception_on_retry = boolean(
         "No effect: every failure to reach the cluster is tried again.", True
     )
-    truncate_caches_interval = duration("Forget which templates are there.", None, unsupported=_TEMPLATES)
+    truncate_caches_interval = duration("Look again so often whether templates are there.", None)
     index_prefix = string(
         "Old form of index_name.", "logstash", obsolete="use index_name, or logstash_prefix"
     )
