@@ -8,6 +8,8 @@ _RUBY: Final = "it looks into the Ruby interpreter, and there is none here"
 
 PLUGINS: Final[dict[tuple[str, str], str]] = {
     ("input", "debug_agent"): f"{_RUBY}; use monitor_agent, or py-spy on the process",
+    ("input", "elasticsearch"): "it reads the whole result of its query anew at every interval and keeps no "
+    "position; `forwarder replay` brings archived events back",
     ("input", "gc_stat"): f"{_RUBY}; memory is in /metrics (@type prometheus)",
     ("input", "object_space"): f"{_RUBY}; memory is in /metrics (@type prometheus)",
 }
