@@ -96,6 +96,8 @@ class Cluster:
         """Largest body that the cluster takes, as far as it is known."""
         self.major: int | None = None
         """Elasticsearch's major version once it is known."""
+        self.opensearch = False
+        """Whether it is OpenSearch, once the version is known."""
         self.failures = 0
         """How often the version could not be found out."""
         self.lock = threading.Lock()
@@ -154,6 +156,7 @@ class Cluster:
             version: Any = json.loads(response.body)["version"]
             number = str(version["number"])
             if version.get("distribution") == "opensearch":
+                self.opensearch = True
                 return 8, f"OpenSearch {number}"
             return int(number.partition(".")[0]), f"Elasticsearch {number}"
         except (ValueError, LookupError, TypeError, AttributeError):

@@ -1,0 +1,73 @@
+"""The output elasticsearch_data_stream with a real Elasticsearch and a real OpenSearch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from searchnode import Node
+
+from forwarder.api.testing import Driver, run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("search")]
+CONFIG = """
+<match **>
+  @type elasticsearch_data_stream
+  @id es
+  hosts {url}
+  data_stream_name {name}
+  {settings}
+  <buffer tag>
+    flush_mode interval
+    flush_interval 0.1
+    flush_thread_interval 0.05
+    retry_wait 0.2
+    retry_max_interval 1s
+  </buffer>
+</match>
+<label @ERROR>
+  <match **>
+    @type test
+    @id rejected
+  </match>
+</label>
+"""
+
+
+def send(node: Node, name: str, settings: str = "") -> Driver:
+    with run(CONFIG.format(url=node.url, name=name, settings=settings)) as driver:
+        driver.emit("app", {"n": 1})
+        driver.wait_for(lambda: driver["es"].delivered == 1, 30)
+        driver.emit("app", {"n": 2}, {"n": "two"}, {"n": 2})
+        driver.wait_for(lambda: driver["es"].delivered + driver["es"].to_error == 4, 30)
+    return driver
+
+
+def check(node: Node, index: str) -> None:
+    driver = send(node, f"{index}-${{tag}}")
+    assert driver.records("rejected") == [{"n": "two"}]
+    name = f"{index}-app"
+    hits = node.documents(name, "n")
+    assert [hit["_source"]["n"] for hit in hits] == [1, 2, 2]
+    assert all("@timestamp" in hit["_source"] for hit in hits)
+    assert all(hit["_index"].startswith(f".ds-{name}-") for hit in hits), hits
+    template = node.request("GET", f"/_index_template/{name}_template").body
+    assert template["index_templates"][0]["index_template"]["index_patterns"] == [f"{name}*"]
+
+
+def test_elasticsearch(elasticsearch: Node, index: str) -> None:
+    check(elasticsearch, index)
+    # this distribution has no lifecycle management: a policy that is asked for is missed
+    settings = 'data_stream_ilm_policy {"policy":{"phases":{}}}'
+    with run(CONFIG.format(url=elasticsearch.url, name=f"{index}-other", settings=settings)) as driver:
+        driver.emit("app", {"n": 1})
+        driver.wait_for(lambda: "to PUT /_ilm/policy/" in driver.log, 30)
+        assert driver["es"].delivered == 0
+
+
+def test_opensearch(search_node: Callable[..., Any], index: str) -> None:
+    with search_node("opensearch") as node:
+        check(node, index)
+        stream = node.request("GET", f"/_data_stream/{index}-app").body["data_streams"][0]
+        assert stream["template"] == f"{index}-app_template"
