@@ -6,11 +6,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Tools:
@@ -19,6 +22,11 @@ class Tools:
     def need(self, name: str) -> str:
         """The path of a program."""
         path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        return path or self.unavailable(name)
+
+    def need_go(self, name: str) -> str:
+        """The path of a program that `.ci/run` builds with Go."""
+        path = shutil.which(name, path=f"{ROOT}/build/bin:{os.environ.get('PATH', '')}")
         return path or self.unavailable(name)
 
     def unavailable(self, what: str) -> NoReturn:
@@ -39,6 +47,26 @@ def tools() -> Tools:
 def _backups_are_not_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks that tests give up do not pile up in /tmp/fluent."""
     monkeypatch.setenv("FLUENT_BACKUP_DIR", str(tmp_path / "fluent-backup"))
+
+
+@pytest.fixture(scope="session")
+def start_store(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A `store.StartStore`: starts S3-compatible servers by name."""
+    import store  # noqa: PLC0415 - boto3 costs megabytes
+
+    def start(name: str) -> AbstractContextManager[str]:
+        if name == "moto":
+            return store.moto()
+        return store.versitygw(tools.need_go("versitygw"), tmp_path_factory.mktemp("store"))
+
+    return start
+
+
+@pytest.fixture(scope="session", params=["moto", "versitygw"])
+def endpoint(request: pytest.FixtureRequest, start_store: Any) -> Iterator[str]:
+    """The URL of an S3-compatible server, the same one for all tests: two makers' servers in turn."""
+    with start_store(request.param) as url:
+        yield url
 
 
 @pytest.fixture

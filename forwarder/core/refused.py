@@ -12,5 +12,10 @@ PLUGINS: Final[dict[tuple[str, str], str]] = {
     "position; `forwarder replay` brings archived events back",
     ("input", "gc_stat"): f"{_RUBY}; memory is in /metrics (@type prometheus)",
     ("input", "object_space"): f"{_RUBY}; memory is in /metrics (@type prometheus)",
+    (
+        "input",
+        "s3",
+    ): "it waits for the messages of an SQS queue, which only AWS has; `forwarder replay` reads the "
+    "objects of any store, once or by a timer",
 }
 """(kind, name) -> the reason, and what to use instead."""

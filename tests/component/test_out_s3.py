@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import logging
 import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 from store import Bucket
 
 from forwarder.api.errors import ForwarderError
@@ -17,16 +15,6 @@ from forwarder.api.testing import run
 
 pytestmark = pytest.mark.filterwarnings("default")  # the server's own
 LINE = b'{"n":1}\n'
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture
@@ -117,14 +105,20 @@ def test_a_large_chunk_goes_in_parts(bucket: Bucket) -> None:
 
 
 def test_what_goes_with_an_object(bucket: Bucket) -> None:
-    more = 's3_metadata {"app":"${tag}"}\ntagging a=b\nstorage_class STANDARD_IA'
+    more = 's3_metadata {"app":"${tag}"}\ntagging a=b'
     with run(bucket.config(more)) as driver:
         driver.emit("app", {"n": 1})
     found = bucket.get("logs/app/20231114_0.gz")
     assert found["Metadata"]["app"] == "app"
-    assert found["StorageClass"] == "STANDARD_IA"
     tags = bucket.client.get_object_tagging(Bucket=bucket.name, Key="logs/app/20231114_0.gz")["TagSet"]
     assert tags == [{"Key": "a", "Value": "b"}]
+
+
+@pytest.mark.parametrize("endpoint", ["moto"], indirect=True)  # the other one has a single class
+def test_storage_class(bucket: Bucket) -> None:
+    with run(bucket.config("storage_class STANDARD_IA")) as driver:
+        driver.emit("app", {"n": 1})
+    assert bucket.get("logs/app/20231114_0.gz")["StorageClass"] == "STANDARD_IA"
 
 
 def test_a_missing_bucket_is_not_made_against_the_will(bucket: Bucket) -> None:

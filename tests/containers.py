@@ -3,6 +3,7 @@ read-only, other ports and folders."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,18 +13,44 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import compose_spec
 import pytest
 from forwarder_process import ForwarderProcess, free_port
+from waiting import wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 DOCKER = ROOT / "docker"
+COMPOSE = DOCKER / "compose"
 _READ_ONLY = (
     "mount -o bind,remount,ro / && mount -t tmpfs -o ro tmpfs /run && "
     'mount --bind "$0" "$0" && mount -o bind,remount,rw "$0" && exec "$@"'
 )
 _VARIABLE = re.compile(r"ENV(?:\.fetch\('(\w+)'\)|\['(\w+)'\])")
 _PORT = re.compile(r"(?m)^(\s*port )(\d+)$")
+
+
+def services(path: Path) -> dict[str, dict[str, Any]]:
+    """The services of a compose file, merged and with its variables' defaults."""
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", path.read_text())
+    options = compose_spec.PyOptions()
+    options.apply_merge = True
+    compose = options.from_yaml(text)
+    compose.validate()
+    return dict(compose.to_dict()["services"])
+
+
+def configurations(service: dict[str, Any]) -> dict[str, Path]:
+    """The files that a service mounts: path in the container -> path here."""
+    found = {}
+    for mount in service.get("volumes", []):
+        source, target = (
+            (mount.split(":")[:2]) if isinstance(mount, str) else (mount["source"], mount["target"])
+        )
+        if str(source).startswith("."):
+            found[target] = (COMPOSE / source).resolve()
+    return found
 
 
 @cache
@@ -97,3 +124,37 @@ class Container(ForwarderProcess):
         except urllib.error.HTTPError as error:
             error.close()
             return error.code
+
+
+def container(path: Path, name: str, folder: Path, **env: str) -> Container:
+    """A service of a compose file; `env` overrides its variables."""
+    service = services(path)[name]
+    config = configurations(service)["/etc/forwarder/fluent.conf"].read_text()
+    config = config.replace("timekey 60", "timekey 1").replace("timekey_wait 10", "timekey_wait 0")
+    return Container(folder / name, config, {**service.get("environment", {}), **env})
+
+
+class Service:
+    """The sample service as a process."""
+
+    def __init__(self, log_port: int) -> None:
+        self.port = free_port()
+        env = {"LOG_HOST": "127.0.0.1", "LOG_PORT": str(log_port), "PORT": str(self.port)}
+        self.process = subprocess.Popen(
+            [sys.executable, str(COMPOSE / "service.py")], env={**os.environ, **env}
+        )
+        wait_for(lambda: self.get("/first") == {"path": "/first"}, process=self.process)
+
+    def get(self, path: str) -> Any:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                return json.load(answer)
+        except OSError:
+            return None
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()

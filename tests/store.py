@@ -2,13 +2,66 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
+from forwarder_process import free_port
+from waiting import wait_for
 
+StartStore = Callable[[str], AbstractContextManager[str]]
+"""Name of a server ("moto", "versitygw") -> what runs it in `with` and gives its URL."""
 KEYS = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    """moto's server, in a thread of this process; takes any keys. Gives its URL."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - costs a second
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+@contextmanager
+def versitygw(program: str, folder: Path) -> Iterator[str]:
+    """Versity's gateway over files in `folder`; checks signatures against KEYS. Gives its URL."""
+    for name in ("data", "metadata"):
+        (folder / name).mkdir()
+    port = free_port()
+    command = [
+        program, "--port", f"127.0.0.1:{port}", "--access", KEYS["aws_access_key_id"],
+        "--secret", KEYS["aws_secret_access_key"], "--region", KEYS["region_name"],
+        "posix", "--sidecar", str(folder / "metadata"), str(folder / "data"),
+    ]  # fmt: skip
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+
+    def answers() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        return False
+
+    try:
+        wait_for(answers, lambda: log.read_text(errors="replace"), process=process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
 
 
 class Bucket:
