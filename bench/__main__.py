@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import peers, receivers, relays, report, rows, scrape
+from bench import buffers, peers, receivers, relays, report, rows, scrape
 from bench import tools as native
 from bench.process import RunError
 from bench.receivers import Receiver, Work
@@ -73,7 +73,7 @@ def arguments() -> argparse.Namespace:
     size.add_argument(
         "--smoke", dest="size", action="store_const", const="smoke", help="does it still run at all"
     )
-    row = 'rows whose name contains this ("grok", "Elasticsearch", "forward ->", "idle", "metrics page")'
+    row = 'rows whose name contains this ("grok", "Elasticsearch", "forward ->", "buffers", "idle", ...)'
     parser.add_argument("--only", action="append", default=[], metavar="ROW", help=row)
     parser.add_argument(
         "--receivers", default="floor,forwarder,rsyslog,syslog-ng", help="default: %(default)s"
@@ -83,6 +83,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--skip-lossless", action="store_true", help="no search for the highest rate (it takes longest)"
     )
+    disk = "where file buffers are measured (default: %(default)s)"
+    parser.add_argument("--disk", type=Path, metavar="DIR", default=report.OUT / "disk", help=disk)
     parser.set_defaults(size="full")
     return parser.parse_args()
 
@@ -124,6 +126,8 @@ class Bench:
         self.plan, self.tools, self.receivers = plan, tools, under_test
         self.only: list[str] = options.only
         self.skip_lossless: bool = options.skip_lossless
+        self.disk: Path = options.disk
+        self.size = {"full": buffers.FULL, "quick": buffers.QUICK, "smoke": buffers.SMOKE}[options.size]
         # What is offered in a smoke run anybody takes: there every loss is a failure.
         self.every_loss = options.size == "smoke"
         self.failed: list[str] = []
@@ -150,6 +154,7 @@ class Bench:
         self.results["relay"] = self.relay_rows()
         own = next((receiver for receiver in self.receivers if receiver.name == "forwarder"), None)
         if own is not None:
+            self.results["buffers"] = self.buffer_rows()
             self.results["forwarder"] = self.alone(own)
             self.results["metrics"] = self.metrics(own)
         self.results["stolen_seconds"] = report.stolen_seconds() - stolen
@@ -226,6 +231,28 @@ class Bench:
             self.failed.append(f"{row.name}: the sink counts {wrong}")
         return done
 
+    def buffer_rows(self) -> dict[str, dict[str, Any]]:
+        """The same work through each kind of buffer."""
+        return {
+            row.name: self.in_turn(
+                row.name,
+                {kind: partial(self.buffer, row, kind) for kind in buffers.KINDS},
+                self.plan.repetitions,
+            )
+            for row in buffers.ROWS
+            if self.wanted(row.name)
+        }
+
+    def buffer(self, row: buffers.Row, kind: str) -> dict[str, Any]:
+        return self.checked(
+            f"{row.name}: {kind}", buffers.through(row, kind, self.plan.seconds, self.tools, self.disk)
+        )
+
+    def checked(self, what: str, done: dict[str, Any]) -> dict[str, Any]:
+        if wrong := buffers.unexpected(done):
+            self.failed.append(f"{what}: the sink counts {wrong}")
+        return done
+
     def metrics(self, own: Receiver) -> dict[str, Any] | None:
         """The books on the metrics page under load."""
         work = Work("regexp", "bulk")
@@ -280,6 +307,31 @@ class Bench:
                 {
                     "kib_per_connection": "5,000 idle forward connections, KiB each",
                     "core_percent": "5,000 idle forward connections, % of a core",
+                },
+            )
+        if self.wanted(what := "buffers: backlog"):
+            mib = self.size.backlog_bytes >> 20
+            run = partial(buffers.backlog, self.size, self.tools, self.disk)
+            add(
+                what,
+                lambda: self.checked(what, run()),
+                {
+                    "ready_seconds": f"start with a backlog of {mib:,} MiB, s",
+                    "rss_peak_kib": f"peak memory while {mib:,} MiB drain, KiB",
+                    "drain_mb_per_second": f"drain of {mib:,} MiB, MB/s",
+                    "fill_mb_per_second": f"fill of {mib:,} MiB, MB/s",
+                    "fill_rss_peak_kib": f"peak memory while {mib:,} MiB fill, KiB",
+                },
+            )
+        if self.wanted(what := "buffers: many chunks"):
+            chunks = f"{self.size.chunks:,} chunks"
+            add(
+                what,
+                partial(buffers.many_chunks, self.size, self.tools, self.disk),
+                {
+                    "ready_seconds": f"start with {chunks}, s",
+                    "rss_peak_kib": f"peak memory with {chunks}, KiB",
+                    "descriptors": f"descriptors with {chunks}",
                 },
             )
         if self.wanted("trickle"):

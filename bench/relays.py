@@ -105,10 +105,10 @@ def run(relay: Relay, contender: Contender, seconds: float, tools: Tools) -> dic
         sink = stack.enter_context(CountingSink(tools, "forwardsink"))
         process = stack.enter_context(_started(contender, sink.port, relay.ack))
         mode = contender.mode or relay.mode
-        warm = _send(tools, process, mode, relay.ack, seconds=WARM_SECONDS, first=0)
+        warm = send(tools, process, mode, ack=relay.ack, seconds=WARM_SECONDS)
         process.wait_idle(lambda: False)
         cpu = process.cpu_seconds()
-        said = _send(tools, process, mode, relay.ack, seconds=seconds, first=warm["sent"])
+        said = send(tools, process, mode, ack=relay.ack, seconds=seconds, first=warm["sent"])
         used = process.wait_idle(lambda: False) - cpu
         peak = process.status_kib("VmHWM")
         sent = said["sent"]
@@ -148,7 +148,7 @@ def idle_connections(tools: Tools) -> dict[str, Any]:
             time.sleep(2)
             share = (process.cpu_seconds() - cpu) / (time.monotonic() - started)
             accepted = len(list(Path(f"/proc/{process.processes()[0]}/fd").iterdir()))
-            if min(accepted, _states(process.port).count("01")) < IDLE_CONNECTIONS:
+            if min(accepted, states(process.port).count("01")) < IDLE_CONNECTIONS:
                 raise RunError(f"forwarder has not all {IDLE_CONNECTIONS} connections: {process.log_tail()}")
         finally:
             load.communicate()
@@ -170,11 +170,11 @@ def _started(contender: Contender, sink: int, ack: bool) -> Iterator[Listening]:
         (port,) = free_ports(1)
         process = Listening(contender.name, contender.prepare(folder, port, sink, ack), folder)
         stack.callback(process.stop)
-        process.wait_ready(lambda: _states(port).count("0A") > 0)
+        process.wait_ready(lambda: states(port).count("0A") > 0)
         yield process
 
 
-def _states(port: int) -> list[str]:
+def states(port: int) -> list[str]:
     """The states (hexadecimal, linux/tcp_states.h) of the TCP sockets with this local port."""
     found = []
     for name in ("/proc/net/tcp", "/proc/net/tcp6"):
@@ -187,12 +187,15 @@ def _states(port: int) -> list[str]:
     return found
 
 
-def _send(
-    tools: Tools, process: Listening, mode: str, ack: bool, *, seconds: float, first: int
-) -> dict[str, Any]:
+def send(
+    tools: Tools, process: Listening, mode: str, *, ack: bool = False, seconds: float | None = None,
+    count: int | None = None, first: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """Sends unpaced, for some seconds or so many events; gives what the load generator says."""
+    limit = ["--seconds", str(seconds)] if seconds is not None else ["--count", str(count)]
     done = subprocess.run(
         [tools["forwardgen"], "--port", str(process.port), "--mode", mode, "--ack", "on" if ack else "off",
-         "--batch", "100" if mode == "message" else "1000", "--seconds", str(seconds), "--first", str(first),
+         "--batch", "100" if mode == "message" else "1000", *limit, "--first", str(first),
          "--core", str(LOAD_CORE)],
         check=False, capture_output=True, text=True,
     )  # fmt: skip
@@ -202,10 +205,15 @@ def _send(
     return said
 
 
-def _own(folder: Path, port: int, match: str) -> Launch:
-    conf = fill("forwarder-relay.conf", folder, "forwarder.conf", PORT=str(port), MATCH=match)
+def launch(conf: Path, port: int) -> Launch:
+    """Forwarder on a configuration that listens on `port`."""
     program = Path(sys.executable).parent / "forwarder"
     return Launch([str(program), "run", "--no-supervisor", "-c", str(conf)], None, (port,), "")
+
+
+def _own(folder: Path, port: int, match: str) -> Launch:
+    conf = fill("forwarder-relay.conf", folder, "forwarder.conf", PORT=str(port), MATCH=match)
+    return launch(conf, port)
 
 
 def _relaying(folder: Path, port: int, sink: int, ack: bool) -> Launch:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench import buffers
+
 OUT = Path(__file__).resolve().parent / "out"
 
 
@@ -86,6 +88,7 @@ def table(results: Mapping[str, Any]) -> str:
                 receivers if key != "relay" else list(dict.fromkeys(n for row in rows.values() for n in row))
             )
             out += ["", *_figure(rows, figure, title, unit=unit, better=better, receivers=columns)]
+    out += buffers.table(results.get("buffers") or {})
     alone = results.get("forwarder") or {}
     if alone:
         out += ["", "forwarder alone"]

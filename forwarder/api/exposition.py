@@ -90,6 +90,11 @@ def families(metrics: Metrics) -> Iterator[Family]:
         ]
         samples = [_sample(plugin, figure(plugin)) for plugin in having]
         yield Family(f"forwarder_{name}_total", "counter", text, samples)
+    sizes = [(plugin, plugin.emit_bytes) for plugin in plugins if plugin.emit_bytes is not None]
+    if sizes:
+        text = "Size of events as MessagePack: emitted (inputs), handed in (others); enable_size_metrics."
+        samples = [_sample(plugin, size) for plugin, size in sizes if plugin.kind in _PASSING]
+        yield Family("forwarder_event_bytes_total", "counter", text, samples)
     for name, text, reasons in _REASONS:
         samples = [
             _sample(plugin, count, reason=reason)

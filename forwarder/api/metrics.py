@@ -133,6 +133,9 @@ class PluginMetrics(NamedTuple):
     error_reasons: Mapping[str, int] = _NO_REASONS
     """`to_error` by reason."""
     flush_times: FlushTimes = FlushTimes()
+    emit_bytes: int | None = None
+    """Size of the events as MessagePack entries: inputs: of those emitted; filters and outputs: of those
+    handed in. None: not counted (`enable_size_metrics`)."""
 
     @property
     def balance(self) -> int:

@@ -44,7 +44,8 @@ def plugin_infos(
         else:
             # an input's are those it emitted, a filter's those it was given
             count = books.emitted if plugin.kind == "input" else books.received
-            info |= {"output_plugin": False, "retry_count": None, "emit_records": count, "emit_size": 0}
+            info |= {"output_plugin": False, "retry_count": None, "emit_records": count}
+            info["emit_size"] = books.emit_bytes or 0
         if debug or variables is not None:
             info["instance_variables"] = _variables(plugin, info, None if debug else variables)
         infos.append(info)
@@ -76,7 +77,7 @@ def _output(books: PluginMetrics, *, has_stores: bool) -> Info:
     info |= {
         "retry_count": books.failures,
         "emit_records": books.received,
-        "emit_size": 0,
+        "emit_size": books.emit_bytes or 0,
         "emit_count": books.batches,
         "write_count": books.flushes,
         "write_secondary_count": books.secondary_flushes,

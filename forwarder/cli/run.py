@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--log-format", choices=("text", "json"), help="layout of a log line")
     add("--dry-run", action="store_true", help="check the configuration as far as possible, and end")
     add("--without-source", action="store_true", help="start without the sources")
+    add("--with-source-only", action="store_true",
+        help="start the sources only, and the rest at SIGWINCH; what comes waits in files")  # fmt: skip
+    add("--enable-size-metrics", action="store_true", help="count bytes of events too")
     add("--strict-config-value", action="store_true", help="doubtful numbers are errors")
     add("--config-file-type", choices=("guess", "yaml", "yml"), default="guess",
         help="yaml: the configuration is YAML whatever its file is called")  # fmt: skip
@@ -62,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         log_json=None if args.log_format is None else args.log_format == "json",
         dry_run=args.dry_run,
         without_source=args.without_source,
+        source_only=args.with_source_only or None,
+        sizes=args.enable_size_metrics,
         strict=args.strict_config_value,
         yaml=args.config_file_type != "guess",
         repeat_seconds=args.emit_error_log_interval,

@@ -22,9 +22,9 @@ from forwarder.config.element import Element
 
 _ENDPOINT = re.compile(r"\[?([0-9a-zA-Z:\-.]+)\]?:([0-9]+)")
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
-_SIZES = "sizes of events are not counted yet"
-_COUNTER = "the counter server is not implemented"
-_SOURCE_ONLY = "source-only mode is not implemented"
+_COUNTER = (
+    "the counter API is for Ruby plugins: what this process counts is shown by prometheus and monitor_agent"
+)
 
 
 class SystemLog(Section):
@@ -81,14 +81,16 @@ class Metrics(Section):
 
 
 class SourceOnlyBuffer(Section):
-    """`<source_only_buffer>`: used by `with_source_only` alone, which is refused; so this does nothing."""
+    """`<source_only_buffer>`: where events wait in source-only mode."""
 
     flush_thread_count = integer("Flush threads.", 1)
     overflow_action = enum(
         "What a full buffer does.", ("throw_exception", "block", "drop_oldest_chunk"), "drop_oldest_chunk"
     )
-    path = string("Folder.", None)
-    flush_interval = duration("Seconds between flushes.", None)
+    path = string(
+        "Folder; not set: source-only-buffer below root_dir, FLUENT_BACKUP_DIR or /tmp/fluent.", None
+    )
+    flush_interval = duration("Seconds between flushes, once the mode is over; not set: 10.", None)
     chunk_limit_size = size("Size of a chunk.", None)
     total_limit_size = size("Size of all chunks.", None)
     compress = enum("Compression of chunks.", ("text", "gzip"), None)
@@ -111,12 +113,12 @@ class SystemConfig(Section):
     )
     suppress_config_dump = boolean("Do not log the configuration at the start. It never is.", None)
     log_event_verbose = boolean(
-        "Own log lines of the stop become events too.",
-        None,
-        unsupported="log lines of the stop are no events",
+        "Own log lines of the stop become events too, until the outputs are flushed for the last time.", None
     )
     without_source = boolean("Start without the sources.", None)
-    with_source_only = boolean("Start the sources only.", None, unsupported=_SOURCE_ONLY)
+    with_source_only = boolean(
+        "Start the sources only, and keep in files what comes, until SIGWINCH starts the rest.", None
+    )
     rpc_endpoint = string("Address and port of the RPC server: 127.0.0.1:24444.", None)
     enable_get_dump = boolean("RPC: `/api/config.getDump` gives the configuration, secrets masked.", None)
     process_name = string("Name of the process (`ps -o comm`): its first 15 bytes.", None)
@@ -126,7 +128,7 @@ class SystemConfig(Section):
         "Do not share sockets between workers: each binds its own, and a reload closes them.", None
     )
     enable_input_metrics = boolean("Count events of inputs. They always are: false has no effect.", True)
-    enable_size_metrics = boolean("Count bytes of events.", None, unsupported=_SIZES)
+    enable_size_metrics = boolean("Count bytes of events too.", None)
     enable_jit = boolean("Ruby's JIT. Does nothing.", False)
     file_permission = string("Mode of files, octal.", None)
     dir_permission = string("Mode of folders, octal.", None)

@@ -47,7 +47,9 @@ def kept(chunk: BufferChunk | Piece, context: PluginContext, *, copy: bool) -> E
     if not copy:
         context.log.warning("disable_chunk_backup is true: chunk is thrown away", chunk_id=chunk.id.hex())
         return None
-    folder = os.path.join(_base(context), "backup", f"worker{context.worker_id}", _safe(context.id))
+    folder = os.path.join(
+        base_folder(context.root_dir), "backup", f"worker{context.worker_id}", _safe(context.id)
+    )
     path = os.path.join(folder, f"{chunk.id.hex()}.log")
     try:
         files.make_folders(folder, context.dir_permission)
@@ -61,7 +63,7 @@ def kept(chunk: BufferChunk | Piece, context: PluginContext, *, copy: bool) -> E
 
 def evacuated(chunk: BufferChunk, context: PluginContext, pack: Callable[[bytes], bytes] | None) -> bool:
     """Writes a chunk whose retries are over, with its metadata. False where it must stay where it is."""
-    folder = os.path.join(_base(context), "buffer", _safe(context.id))
+    folder = os.path.join(base_folder(context.root_dir), "buffer", _safe(context.id))
     try:
         files.make_folders(folder, context.dir_permission)
         path = fluentd.write(folder, chunk, pack, context.file_permission)
@@ -75,8 +77,9 @@ def evacuated(chunk: BufferChunk, context: PluginContext, pack: Callable[[bytes]
     return True
 
 
-def _base(context: PluginContext) -> str:
-    return context.root_dir or os.environ.get("FLUENT_BACKUP_DIR") or "/tmp/fluent"
+def base_folder(root_dir: str | None) -> str:
+    """Below which an operator finds things."""
+    return root_dir or os.environ.get("FLUENT_BACKUP_DIR") or "/tmp/fluent"
 
 
 def _safe(plugin_id: str) -> str:

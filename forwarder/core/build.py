@@ -25,6 +25,7 @@ from forwarder.core.memory import largest_chunk, limit_bytes
 from forwarder.core.pipeline import DirectOutput, FilterNode, OutputNode
 from forwarder.core.registry import Registry
 from forwarder.core.router import NoMatch, Router
+from forwarder.core.source_only import ERROR, SourceOnly, sections
 from forwarder.telemetry.ledger import Counters
 from forwarder.telemetry.log import LEVELS, Log
 
@@ -47,6 +48,7 @@ def build(
     log: Log | None = None,
     check_only: bool = False,
     without_sources: bool = False,
+    source_only: bool | None = None,
     worker_id: int = 0,
     sockets: Sockets | None = None,
     memory: MemoryBudget | None = None,
@@ -55,8 +57,9 @@ def build(
 
     Args:
         root: from `forwarder.config.load`. diagnostics: takes all findings. structure: where
-        `read_structure` has been called already. check_only: the engine will not be started. sockets: what
-        keeps the sockets that inputs listen on; not given: the engine has its own. memory: the process's
+        `read_structure` has been called already. check_only: the engine will not be started. source_only:
+        instead of what `<system> with_source_only` says. sockets: what keeps the sockets that inputs listen
+        on; not given: the engine has its own. memory: the process's
         budget; not given: the engine has its own, without a limit unless `<system>` sets one.
 
     Raises:
@@ -73,7 +76,7 @@ def build(
         worker_id=worker_id,
         memory=memory,
     )
-    engine = builder.run(without_sources=without_sources, sockets=sockets)
+    engine = builder.run(without_sources=without_sources, source_only=source_only, sockets=sockets)
     diagnostics.raise_errors()
     return engine
 
@@ -101,7 +104,7 @@ class _Builder:
             if (found := element.params.get("@id")) is not None and found.value
         }
 
-    def run(self, *, without_sources: bool, sockets: Sockets | None) -> Engine:
+    def run(self, *, without_sources: bool, source_only: bool | None, sockets: Sockets | None) -> Engine:
         labels = {ROOT: self.structure.routes}
         labels.update((name, label.routes) for name, label in self.structure.labels.items())
         # all labels first: `check_label` of a plugin must find one that stands further down
@@ -112,9 +115,38 @@ class _Builder:
                 self.route(spec, label)
         for spec in self.structure.sources:
             self.plugin(spec, ROOT)
-        if without_sources or self.structure.system.without_source:
+        system = self.structure.system
+        without_sources = without_sources or bool(system.without_source)
+        if source_only is None:
+            source_only = bool(system.with_source_only)
+        if source_only and without_sources:
+            self.diagnostics.error(
+                "with_source_only and without_source exclude each other", self.structure.root.position
+            )
+        if without_sources:
             self.placed = [placed for placed in self.placed if placed.plugin.kind != "input"]
-        return Engine(self.placed, self.routes, self.log, sockets)
+        mode = self.source_only(list(labels), collecting=source_only)
+        engine = Engine(self.placed, self.routes, self.log, sockets)
+        engine.source_only = mode
+        engine.log_event_verbose = bool(system.log_event_verbose)
+        return engine
+
+    def source_only(self, labels: list[str], *, collecting: bool) -> SourceOnly | None:
+        """The buffers of source-only mode; of an earlier one where that is over, if they hold something."""
+        if self.check_only and not collecting:
+            return None
+        if collecting:
+            used = {
+                placed.context.label or ROOT for placed in self.placed if placed.plugin.kind == "input"
+            } | {ERROR}
+            labels = [label for label in labels if label in used]
+        mode = SourceOnly(collecting=collecting)
+        position = self.structure.root.position
+        for label, element in sections(self.structure.system, labels, position, collecting=collecting):
+            spec = PluginSpec("output", "buffer", element, "**", None, None, None)
+            if self.plugin(spec, ROOT) is not None:
+                mode.add(label, self.placed[-1], NoMatch(self.context(label, "router", "router", label)))
+        return mode if mode.placed else None
 
     def route(self, spec: PluginSpec, home: str) -> None:
         plugin = self.plugin(spec, home)
@@ -272,7 +304,9 @@ class _Builder:
             home=home,
             log=self.log.of(plugin_id, level),
             sink=self.log,
-            counters=Counters(plugin_id, kind, type_name),
+            counters=Counters(
+                plugin_id, kind, type_name, sized=bool(self.structure.system.enable_size_metrics)
+            ),
             routes=self.routes,
             worker_id=self.worker_id,
             hostname=self.hostname,

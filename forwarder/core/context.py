@@ -71,6 +71,7 @@ class PluginContext:
         self._sink = sink
         self._routes = routes
         self._target: Router | None = None
+        self._diverted: Mapping[str, Router] = {}
 
     def emit(self, batch: EventBatch) -> None:
         """Hands a batch to the routes behind this plugin."""
@@ -79,6 +80,13 @@ class PluginContext:
         if self._target is None:
             self._target = self._routes.find(self.label or self.home)
         self._target.hand_on(batch, self.counters)
+
+    def divert(self, routers: Mapping[str, Router] | None) -> None:
+        """What this plugin emits goes to these routers, by label, instead of the routes; None: no longer."""
+        self._diverted = routers or {}
+        label = self.label or self.home
+        # not None: a thread in `emit` would put the old one back
+        self._target = self._diverted.get(label) or self._routes.find(label)
 
     def emit_to_label(self, label: str, batch: EventBatch) -> None:
         """Hands a batch to the start of a label's routes."""
@@ -101,7 +109,7 @@ class PluginContext:
     def fail(self, batch: EventBatch, reason: str, error: str | BaseException) -> None:
         """As `emit_error`, for the engine: the caller has done the books of the batch."""
         count = len(batch)
-        router = self._routes.error
+        router = self._error
         if router is not None and self.has_error_label:
             try:
                 router.route(batch)
@@ -118,13 +126,17 @@ class PluginContext:
         self.log_repeated("events are lost by an error", count=count, reason=reason, error=error)
 
     @property
+    def _error(self) -> Router | None:
+        return self._diverted.get("@ERROR") or self._routes.error
+
+    @property
     def has_error_label(self) -> bool:
         """Whether what goes wrong here goes to `@ERROR`; what goes wrong inside @ERROR ends there."""
         return self._routes.error is not None and self.home != "@ERROR"
 
     def error_admits(self, batch: EventBatch) -> bool:
         """Whether there is an `@ERROR` for this plugin that has room for `batch`."""
-        router = self._routes.error
+        router = self._error
         if router is None or not self.has_error_label:
             return False
         try:

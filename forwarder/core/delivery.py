@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _ANY_TIME: Final = 1e18
 _LOCK_SECONDS: Final = 5.0
+_MOST_UNCONFIRMED: Final = 256
+"""Chunks that wait for their confirmation at a time: an output may have a connection for each."""
 _LONGEST_WAIT: Final = 60.0
 """The wall clock may be set while a time slot is waited for."""
 
@@ -139,6 +141,8 @@ class BufferedOutput(OutputNode):
         counters = self.context.counters
         count = len(batch)
         counters.take(count)
+        if counters.sized:
+            counters.weigh(batch.nbytes)
         if to_error and self._throws and self._full() and self.context.has_error_label:
             error = self._overflowed()
             self.context.fail(batch, error.reason, error)
@@ -182,13 +186,22 @@ class BufferedOutput(OutputNode):
 
     # ------------------------------------------------------------ the flush threads
 
-    def start(self) -> None:
-        """Opens the buffer and starts the flush threads. Raises OSError: the buffer cannot be opened."""
+    def start(self, *, idle: bool = False) -> None:
+        """Opens the buffer and starts the flush threads; `idle`: they follow at `begin`.
+
+        Raises:
+            OSError: the buffer cannot be opened.
+        """
         self._loan = self.context.borrow()
         self.buffer.lend(self._loan)
         recovery = self.buffer.open(self._now(), self._wall())
         if recovery is not None:
             recovered(recovery, self.context)
+        if not idle:
+            self.begin()
+
+    def begin(self) -> None:
+        """Starts the flush threads."""
         for number in range(self.plugin.buffer.flush_thread_count):
             thread = Thread(target=self._run, name=f"{self.context.id}-flush-{number}", daemon=True)
             thread.start()
@@ -252,14 +265,17 @@ class BufferedOutput(OutputNode):
                 self.buffer.queue_due(now, wall)
                 paused = self._paused(now)
                 short = self._short()
-                if not paused and not short and not self._leaves:
+                crowded = len(self._unconfirmed) >= _MOST_UNCONFIRMED
+                if not paused and not short and not crowded and not self._leaves:
                     chunk = self.buffer.take(_ANY_TIME if self.writer.draining else now)
                     if chunk is not None:
                         self._reading += self._keeps
                         return chunk
                 if self.writer.draining and not self._unconfirmed and not short:
                     return None
-                self._work.wait(self._patience(now, wall, max(paused, DISK_PATIENCE * short)))
+                self._work.wait(
+                    self._patience(now, wall, max(paused, DISK_PATIENCE * short, _LONGEST_WAIT * crowded))
+                )
             return None
 
     def _paused(self, now: float) -> float:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from forwarder.api.sockets import Sockets
     from forwarder.core.context import PluginContext, Routes
     from forwarder.core.pipeline import OutputNode
+    from forwarder.core.source_only import SourceOnly
 
 ROOT: Final = "@ROOT"
 FLUENT_LOG: Final = "@FLUENT_LOG"
@@ -45,6 +46,9 @@ class Engine:
         self.plugins = plugins
         self.log_events = True
         """Whether own log lines become events where a route wants them."""
+        self.log_event_verbose = False
+        """Whether those of the stop do so too, until the outputs are flushed for the last time."""
+        self.source_only: SourceOnly | None = None
         self.process: Mapping[str, object] = {}
         """`Context.process`."""
         self.keeping_sockets = False
@@ -62,27 +66,68 @@ class Engine:
     # ------------------------------------------------------------ life
 
     def start(self) -> None:
-        """Starts outputs, then filters, then inputs.
+        """Starts outputs, then filters, then inputs. In source-only mode: the inputs, and the buffers that
+        keep what they emit.
 
         Raises:
             Exception: what a plugin's `start` raised; what was started before it is closed again.
         """
-        for kind in _START_ORDER:
-            if kind == "input" and self.log_events:
-                self._start_tap()
-            for placed in self._of(kind):
-                try:
-                    placed.plugin.start()
-                    self._started.append(placed)
-                    if isinstance(placed.node, BufferedOutput):
-                        placed.node.start()
-                except BaseException as error:
-                    placed.context.log.error("cannot start", error=error)
-                    # what others keep or share must stay as it is: another engine may run on it
-                    shared = self._sockets is not None and self._sockets.shared
-                    self.stop(1.0, leave=_nothing if shared else None)
-                    raise
+        mode = self.source_only
+        inputs = self._of("input")
+        if mode is not None and mode.collecting:
+            mode.divert(placed.context for placed in inputs)
+            self._start_these([*self._of("parser"), *mode.placed])
+        else:
+            self._start_routes()
+        self._start_these(inputs)
         self._state = "running"
+
+    @property
+    def collecting(self) -> bool:
+        """Whether it runs in source-only mode."""
+        return self.source_only is not None and self.source_only.collecting
+
+    def shift(self) -> int | None:
+        """Leaves the source-only mode: starts what does not run yet, and hands on what has waited.
+
+        Returns:
+            How many events have waited; None: it is not in this mode.
+
+        Raises:
+            Exception: what a plugin's `start` raised; the engine has stopped, and the events wait on.
+        """
+        mode = self.source_only
+        if mode is None or not mode.collecting:
+            return None
+        self._start_routes()
+        return mode.end()
+
+    def _start_routes(self) -> None:
+        """Starts all that is behind the inputs and does not run yet."""
+        kinds = [kind for kind in _START_ORDER if kind != "input"]
+        running = {id(placed.plugin) for placed in self._started}
+        begun = [placed for kind in kinds for placed in self._of(kind) if id(placed.plugin) not in running]
+        self._start_these(begun)
+        # what hands on to the routes begins when they all run
+        for placed in begun:
+            if isinstance(placed.node, BufferedOutput) and placed.node.plugin.emits:
+                placed.node.begin()
+        if self.log_events:
+            self._start_tap()
+
+    def _start_these(self, plugins: list[Placed]) -> None:
+        for placed in plugins:
+            try:
+                placed.plugin.start()
+                self._started.append(placed)
+                if isinstance(placed.node, BufferedOutput):
+                    placed.node.start(idle=placed.node.plugin.emits)
+            except BaseException as error:
+                placed.context.log.error("cannot start", error=error)
+                # what others keep or share must stay as it is: another engine may run on it
+                shared = self._sockets is not None and self._sockets.shared
+                self.stop(1.0, leave=_nothing if shared else None)
+                raise
 
     @property
     def overlaps(self) -> bool:
@@ -106,10 +151,8 @@ class Engine:
         if self._sockets is not None and not self.keeping_sockets:
             self._sockets.close()
         deadline = time.monotonic() + seconds
-        if self._tap is not None:
-            self._log.tap(None)
-            self._tap.stop()
-            self._tap = None
+        if not self.log_event_verbose:
+            self._stop_tap()
         started, self._started = self._started, []
         nodes = [placed.node for placed in started if isinstance(placed.node, BufferedOutput)]
         staying = [node for node in nodes if leave is not None and node.persistent]
@@ -120,6 +163,7 @@ class Engine:
             [placed for placed in started if placed.plugin.kind == "input"], deadline - seconds / 2
         )
         self._stop_all([placed for placed in started if placed.plugin.kind != "input"], deadline)
+        self._stop_tap()
         for node in staying:
             node.drain(leave=True)
         for node in staying:
@@ -243,6 +287,12 @@ class Engine:
             thread.join(max(0.05, deadline - time.monotonic()))
             if thread.is_alive():
                 each.context.log.warning("does not stop in time")
+
+    def _stop_tap(self) -> None:
+        if self._tap is not None:
+            self._log.tap(None)
+            self._tap.stop()
+            self._tap = None
 
     def _start_tap(self) -> None:
         """Own log lines as events, where `<label @FLUENT_LOG>` or a match at top level asks for them."""

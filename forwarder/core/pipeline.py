@@ -35,6 +35,8 @@ class FilterNode:
         frame = counters.frame
         came = len(batch)
         frame.explained = 0
+        if counters.sized:
+            counters.weigh(batch.nbytes)
         try:
             out = self._filter(batch)
             went = len(out)
@@ -84,6 +86,8 @@ class DirectOutput(OutputNode):
         frame = counters.frame
         count = len(batch)
         counters.take(count)
+        if counters.sized:
+            counters.weigh(batch.nbytes)
         frame.explained = 0
         try:
             self.plugin.process_batch(batch)

@@ -160,3 +160,5 @@ class Router:
             counters.withdraw(count, error.taken if isinstance(error, BufferOverflow) else 0)
             raise
         counters.emit(count)
+        if counters.sized and counters.kind == "input":
+            counters.weigh(batch.nbytes)

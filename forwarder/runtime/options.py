@@ -22,6 +22,10 @@ class Options(NamedTuple):
     log_rotate_size: int | None = None
     dry_run: bool = False
     without_source: bool = False
+    source_only: bool | None = None
+    """Instead of `<system> with_source_only`; False once the mode was ended by SIGWINCH."""
+    sizes: bool = False
+    """As `<system> enable_size_metrics`."""
     strict: bool = False
     """Doubtful numbers are errors."""
     yaml: bool = False

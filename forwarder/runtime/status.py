@@ -37,7 +37,8 @@ def status(engine: Engine) -> dict[str, Any]:
             buffers.append(_buffer(placed.node, books.buffer))
     worker = engine.plugins[0].context.worker_id if engine.plugins else 0
     return {
-        "version": __version__, "pid": os.getpid(), "worker": worker, "state": metrics.state,
+        "version": __version__, "pid": os.getpid(), "worker": worker,
+        "state": "source-only" if engine.collecting and metrics.state == "running" else metrics.state,
         "config": engine.process.get("config_path"), "time": time.time(),
         "dead": dead(metrics),
         "totals": metrics.totals()._asdict(),

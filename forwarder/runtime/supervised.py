@@ -2,8 +2,8 @@
 
 It says "built" (the configuration is fine), "running", "released" (its files and sockets are free for the
 next), and is told "start", "release", "resume", "leave" (release, then end), "stop" (nobody follows),
-"flush", "ping". When the supervisor is gone it ends as at "leave": what waits in persistent buffers is left
-to the next start.
+"flush", "shift" (the source-only mode ends), "ping". When the supervisor is gone it ends as at "leave": what
+waits in persistent buffers is left to the next start.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from forwarder.runtime import control_path
 from forwarder.runtime.channel import Channel
 from forwarder.runtime.control import Control
 from forwarder.runtime.kept import RemoteKeeper
+from forwarder.runtime.modes import log_balance, say_running, shift
 from forwarder.runtime.options import Options
 from forwarder.runtime.signals import Signals
 from forwarder.runtime.worker import Loaded, dump_on_signal, leave
@@ -42,7 +43,7 @@ _PAUSE_SECONDS: Final = 0.05
 def work(options: Options, number: int, commands: Channel, sockets: Channel) -> int:
     """Runs until it is told to end; gives the exit status."""
     # Control-C in a terminal reaches all processes: the supervisor passes on what it means
-    for each in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+    for each in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGWINCH):
         signal.signal(each, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
@@ -74,6 +75,7 @@ class _Worker:
         self._say(
             "built", workers=system.workers, overlaps=self._engine.overlaps, log=tuple(loaded.log_settings),
             process_name=system.process_name, restart_seconds=system.restart_worker_interval,
+            source_only=self._engine.collecting,
         )  # fmt: skip
         poll = select.poll()
         poll.register(self._signals, select.POLLIN)
@@ -107,10 +109,14 @@ class _Worker:
             self._loaded.own_log.reopen()
             self._loaded.log.main.info("flushing all buffers")
             self._engine.flush()
+        elif what == "shift":
+            if not shift(self._loaded, self._engine):
+                self._ended, self._status = True, 1
         elif what == "stop":
             self._loaded.log.main.info("stopping")
             self._stop_rpc()
             self._engine.stop(self._loaded.options.stop_seconds)
+            log_balance(self._engine, self._loaded.log)
             self._loaded.log.main.info("stopped")
             self._ended = True
 
@@ -141,7 +147,7 @@ class _Worker:
             self._control = Control(lambda: self._engine, log, path, siblings=True)
             self._control.start()
         self._rpc = self._loaded.serve_rpc(self._engine, os.getppid())
-        log.info("forwarder is now running")
+        say_running(self._engine, self._loaded.log)
         self._say("running")
 
     def _start_engine(self, patience: float) -> None:
@@ -170,7 +176,7 @@ class _Worker:
     def _release(self) -> None:
         self._stop_rpc()
         if self._draining is None or not self._draining.is_alive():
-            self._draining = leave(self._engine, self._loaded.options.stop_seconds)
+            self._draining = leave(self._engine, self._loaded.options.stop_seconds, self._loaded.log)
         self._say("released")
 
     def _leave(self, what: str) -> None:
@@ -179,7 +185,7 @@ class _Worker:
             log.error("the supervisor is gone: stopping")
         self._stop_rpc()
         if self._draining is None:
-            self._draining = leave(self._engine, self._loaded.options.stop_seconds)
+            self._draining = leave(self._engine, self._loaded.options.stop_seconds, self._loaded.log)
         self._draining.join()
         log.info("stopped, another worker goes on" if what == "leave" else "stopped")
         self._ended = True

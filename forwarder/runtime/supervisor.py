@@ -10,7 +10,7 @@ the old one hands over:
   fail, the old one starts again with the configuration that it still has.
 
 Signals: SIGTERM and SIGINT stop gracefully, a second one at once; SIGHUP and SIGUSR2 reload; SIGUSR1
-flushes all buffers and reopens the log.
+flushes all buffers and reopens the log; SIGWINCH ends the source-only mode.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from forwarder.runtime.own_log import OwnLog
 
 _SIGNALS: Final = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH,
+    signal.SIGCHLD,
 )  # fmt: skip
 _GRACE_SECONDS: Final = 5.0
 """How much longer than its own limit a worker's stop may take."""
@@ -265,6 +266,8 @@ class Supervisor:
             return
         worker.state = says
         generation = worker.generation
+        if says == "running" and self._options.source_only is False:
+            worker.commands.send({"do": "shift"})
         if says == "built" and worker.number == 0:
             if not generation.count:
                 generation.count, generation.overlaps = message["workers"], message["overlaps"]
@@ -401,6 +404,14 @@ class Supervisor:
             self._info("flushing all buffers")
             for worker in self._present.workers.values():
                 worker.commands.send({"do": "flush"})
+        elif number == signal.SIGWINCH:
+            if not self._present.settings.get("source_only"):
+                return  # the terminal's window has changed its size
+            # workers that are started from here on, also by a reload, are not in this mode
+            self._options = self._options._replace(source_only=False)
+            for worker in self._present.workers.values():
+                if worker.state == "running":
+                    worker.commands.send({"do": "shift"})
         else:
             self._reload()
 

@@ -1,8 +1,8 @@
 """A configuration from its file to an engine that is ready to start, and the process that runs it alone.
 
 Alone (`--no-supervisor`, in a container): SIGTERM and SIGINT stop gracefully, a second one at once; SIGHUP
-and SIGUSR2 reload; SIGUSR1 flushes all buffers and reopens the log. `forwarder.runtime.supervised` is the
-worker below a supervisor.
+and SIGUSR2 reload; SIGUSR1 flushes all buffers and reopens the log; SIGWINCH ends the source-only mode.
+`forwarder.runtime.supervised` is the worker below a supervisor.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from forwarder.core.engine import Engine
 from forwarder.core.memory import limit_bytes
 from forwarder.core.registry import Registry
 from forwarder.runtime.control import Control
+from forwarder.runtime.modes import log_balance, say_running, shift
 from forwarder.runtime.notify import Notifier
 from forwarder.runtime.options import Options
 from forwarder.runtime.own_log import LogSettings, OwnLog
@@ -40,8 +41,11 @@ if TYPE_CHECKING:
     from forwarder.api.sockets import Keeper, OwnKeeper
     from forwarder.config.element import Element
     from forwarder.runtime.rpc import Rpc
+    from forwarder.telemetry.log import Log
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+_SIGNALS: Final = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGWINCH,
+)  # fmt: skip
 
 
 class Loaded:
@@ -85,7 +89,10 @@ class Loaded:
 
     def _structure(self, diagnostics: Diagnostics) -> Structure:
         worker_id = None if self.options.dry_run else self.worker_id
-        return read_structure(self.root, diagnostics, worker_id=worker_id, workers=self.options.workers)
+        structure = read_structure(self.root, diagnostics, worker_id=worker_id, workers=self.options.workers)
+        if self.options.sizes:
+            structure.system.enable_size_metrics = True
+        return structure
 
     def build(self, keeper: Keeper | None, diagnostics: Diagnostics | None = None) -> Engine:
         """A new engine of this configuration; `keeper`: what keeps its sockets. Raises ConfigError."""
@@ -102,7 +109,8 @@ class Loaded:
         engine = build(
             self.root, diagnostics=diagnostics, structure=self.structure, registry=registry,
             log=self.own_log.log, check_only=self.options.dry_run, worker_id=self.worker_id,
-            without_sources=self.options.without_source, sockets=sockets, memory=self.memory,
+            without_sources=self.options.without_source, source_only=self.options.source_only,
+            sockets=sockets, memory=self.memory,
         )  # fmt: skip
         engine.process = {
             "config_path": self.options.config,
@@ -218,11 +226,12 @@ class Alone:
         if loaded.options.control_socket != "none":
             control.start()
         self._rpc = loaded.serve_rpc(loaded.engine, os.getpid())
-        loaded.log.main.info("forwarder is now running")
+        say_running(loaded.engine, loaded.log)
         self._on_running()
         self._notifier.ready("running")
         number = self._serve()
-        self._loaded.log.main.info("stopping", signal=signal.Signals(number).name)
+        if number:
+            self._loaded.log.main.info("stopping", signal=signal.Signals(number).name)
         self._notifier.stopping()
         if self._rpc is not None:
             self._rpc.stop()
@@ -231,12 +240,13 @@ class Alone:
         for thread in self._leaving:
             thread.join()
         control.close()
+        log_balance(self._loaded.engine, self._loaded.log)
         self._loaded.log.main.info("stopped")
         sys.stdout.flush()
-        return 0
+        return 0 if number else 1
 
     def _serve(self) -> int:
-        """Until a signal ends it, which it gives."""
+        """Until a signal ends it, which it gives; 0: it cannot go on."""
         watchdog = self._notifier.watchdog_seconds
         poll = select.poll()
         poll.register(self._signals, select.POLLIN)
@@ -251,6 +261,9 @@ class Alone:
                     self._loaded.own_log.reopen()
                     self._loaded.log.main.info("flushing all buffers")
                     self._loaded.engine.flush()
+                elif number == signal.SIGWINCH:
+                    if not shift(self._loaded, self._loaded.engine):
+                        return 0
                 else:
                     self._notifier.reloading()
                     self._reload()
@@ -275,9 +288,9 @@ class Alone:
                     "reload failed: it cannot start; the old configuration goes on", error=error
                 )
                 return
-            self._leaving.append(leave(old.engine, old.options.stop_seconds))
+            self._leaving.append(leave(old.engine, old.options.stop_seconds, old.log))
         else:
-            self._leaving.append(leave(old.engine, old.options.stop_seconds))
+            self._leaving.append(leave(old.engine, old.options.stop_seconds, old.log))
             try:
                 new.engine.start()
             except Exception as error:
@@ -297,7 +310,7 @@ class Alone:
         self._leaving = [thread for thread in self._leaving if thread.is_alive()]
 
 
-def leave(engine: Engine, seconds: float) -> Thread:
+def leave(engine: Engine, seconds: float, log: Log) -> Thread:
     """Stops an engine that another one follows, and comes back as soon as that may start; the thread flushes
     what memory buffers hold."""
     from threading import Event  # noqa: PLC0415
@@ -307,6 +320,7 @@ def leave(engine: Engine, seconds: float) -> Thread:
     def stop() -> None:
         try:
             engine.stop(seconds, leave=gone.set)
+            log_balance(engine, log)
         finally:
             gone.set()
 

@@ -34,14 +34,47 @@ class Counters:
     """One plugin's counters. Every method may be called from any thread."""
 
     __slots__ = (
-        "_gone", "_lock", "_offered", "_taken", "added", "batches", "by_secondary", "delivered",
-        "dropped_chunks", "emitted", "errors", "failures", "flush_counts", "flush_seconds", "flushes",
-        "frame", "id", "kind", "lost", "oversized", "parent", "received", "recovered", "refused", "rejected",
-        "retries", "returned", "rollbacks", "secondary_flushes", "settling", "slow_flushes", "to_error",
+        "_gone",
+        "_lock",
+        "_offered",
+        "_taken",
+        "added",
+        "batches",
+        "by_secondary",
+        "delivered",
+        "dropped_chunks",
+        "emit_bytes",
+        "emitted",
+        "errors",
+        "failures",
+        "flush_counts",
+        "flush_seconds",
+        "flushes",
+        "frame",
+        "id",
+        "kind",
+        "lost",
+        "oversized",
+        "parent",
+        "received",
+        "recovered",
+        "refused",
+        "rejected",
+        "retries",
+        "returned",
+        "rollbacks",
+        "secondary_flushes",
+        "settling",
+        "sized",
+        "slow_flushes",
+        "to_error",
         "type",
     )  # fmt: skip
 
-    def __init__(self, plugin_id: str, kind: str, type_name: str) -> None:
+    def __init__(self, plugin_id: str, kind: str, type_name: str, *, sized: bool = False) -> None:
+        """`sized`: count bytes too (`enable_size_metrics`)."""
+        self.sized = sized
+        self.emit_bytes = 0
         self.id = plugin_id
         self.kind = kind
         self.type = type_name
@@ -71,6 +104,11 @@ class Counters:
         with self._lock:
             self.received += count
             self.batches += 1
+
+    def weigh(self, size_bytes: int) -> None:
+        """Books the size of events: what an input emitted, what others were given."""
+        with self._lock:
+            self.emit_bytes += size_bytes
 
     def refuse(self, count: int) -> None:
         """Books events that came in and went back: a disk would not have them, and the sender keeps them."""
@@ -254,6 +292,7 @@ class Counters:
             self.dropped_chunks, self.rollbacks, self.secondary_flushes, self.refused, self.returned,
             dict(self.errors),
             FlushTimes(tuple(self.flush_counts), self.flush_seconds),
+            self.emit_bytes if self.sized else None,
         )  # fmt: skip
 
 

@@ -7,8 +7,8 @@
 counted (`overflow`).
 
 *Differs from Fluentd*: secrets in `config` are masked. `version` is the forwarder's. Instance variables are
-the plugin's parameters as written and its counters under Fluentd's names. `emit_size` is 0, as it is in
-Fluentd without `enable_size_metrics`. `config.json` has no path of a command socket.
+the plugin's parameters as written and its counters under Fluentd's names. `config.json` has no path of a
+command socket.
 """
 
 from __future__ import annotations

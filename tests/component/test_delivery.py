@@ -21,6 +21,7 @@ from forwarder.api import (
     UnrecoverableError,
 )
 from forwarder.api.testing import Capture, Driver, run
+from forwarder.core.delivery import BufferedOutput
 
 FAST = "retry_wait 0.01\nretry_randomize false\nflush_mode immediate"
 
@@ -53,6 +54,30 @@ def test_events_wait_for_their_interval_or_the_end() -> None:
         ("b", 2),
     ]
     assert [chunk.count for chunk in capture(driver).chunks] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "keys", "due"),
+    [
+        ("flush_mode interval", "tag", 60.0),
+        ("flush_mode interval\nflush_interval 5", "tag", 5.0),
+        ("flush_mode lazy", "tag", None),  # when it is full, or at the end
+        ("", "tag", 60.0),
+        ("timekey 100", "time", None),  # when the slot is over
+        ("timekey 100\nflush_mode interval\nflush_interval 5", "time", 5.0),
+        ("flush_mode immediate", "tag", None),
+    ],
+)
+def test_flush_mode_says_at_which_age_chunks_are_due(parameters: str, keys: str, due: float | None) -> None:
+    with run(buffered(parameters, keys)) as driver:
+        (placed,) = [placed for placed in driver.engine.plugins if isinstance(placed.node, BufferedOutput)]
+        assert isinstance(placed.node, BufferedOutput)
+        assert placed.node.limits.flush_seconds == due
+        driver.emit("a", {"i": 1}, time_ns=time.time_ns())
+        if parameters == "flush_mode immediate":
+            driver.wait_for_events(1)
+        else:
+            assert driver["out_test"].buffer.staged_chunks == 1  # type: ignore[union-attr]
 
 
 def test_a_short_interval_flushes_by_itself() -> None:
@@ -586,6 +611,23 @@ def test_chunks_that_always_fail_do_not_hold_up_the_others() -> None:
         driver.wait_for_events(20)
         output.fail_with = lambda _: None
         driver.wait_for_events(23)
+
+
+def test_a_destination_that_is_down_is_asked_by_one_chunk_at_a_time() -> None:
+    """Two different chunks have failed in a row: the third one waits, however long it has not been tried."""
+    with run(buffered("retry_wait 1000\nretry_randomize false\nflush_mode immediate", "tag")) as driver:
+        output = capture(driver)
+        output.fail_with = lambda _: OSError("down")
+        for number in range(5):
+            driver.emit(f"t{number}", {"i": number})
+            if number < 2:
+                driver.wait_for(lambda number=number: driver["out_test"].failures == number + 1)
+        buffer = driver["out_test"].buffer
+        assert buffer is not None
+        assert (buffer.queued_chunks, buffer.retry.chunks) == (5, 2)
+        output.fail_with = lambda _: None
+    assert output.attempts == 2 + 5  # the stop gives each one more
+    assert sorted(record["i"] for record in driver.records()) == list(range(5))
 
 
 def reject(output: Capture, marker: bytes) -> None:

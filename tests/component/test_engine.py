@@ -266,6 +266,21 @@ def test_own_log_lines_are_events_where_a_match_wants_them() -> None:
         assert bool(driver.events()) is wanted
 
 
+@pytest.mark.parametrize("verbose", [True, False])
+def test_log_lines_of_the_stop_are_events_where_that_is_wanted(verbose: bool) -> None:
+    class Talking(Input):
+        def stop(self) -> None:
+            self.log.warning("the last word")
+
+    config = (
+        f"<system>\nlog_event_verbose {str(verbose).lower()}\n</system>\n<source>\n@type talking\n</source>\n"
+        "<match fluent.**>\n@type test\n<buffer tag>\n</buffer>\n</match>"
+    )
+    with run(config, plugins={("input", "talking"): Talking}, log_events=True) as driver:
+        pass
+    assert ("the last word" in [record["message"] for record in driver.records()]) is verbose
+
+
 def test_own_log_lines_cannot_loop() -> None:
     config = "<label @FLUENT_LOG>\n<match **>\n@type failing\n</match>\n</label>"
     with run(config, plugins=PLUGINS, log_events=True) as driver:

@@ -40,7 +40,8 @@ class Refuses(Output):
 def page() -> Scrape:
     """A page with at least one sample of every metric."""
     config = (
-        SOURCE
+        "<system>\nenable_size_metrics true\n</system>\n"
+        + SOURCE
         + """
         <source>
           @type http

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from forwarder import __version__
+from forwarder.api.exposition import families
 from forwarder.api.testing import Capture, Driver, run
 from forwarder.config import InvalidConfiguration
 from tests.component.test_in_prometheus import SOURCE, scrape
@@ -157,6 +158,31 @@ def test_a_query_chooses(query: str, ids: list[str]) -> None:
         infos = plugins(driver, query)
         assert [info["plugin_id"] for info in infos] == ids
         assert not any({"config", "retry", "instance_variables"} & set(info) for info in infos)
+
+
+def test_sizes_are_counted_where_they_are_asked_for() -> None:
+    with run("<system>\nenable_size_metrics true\n</system>\n" + CONFIG.replace("OPTIONS", "")) as driver:
+        driver.emit("t", {"a": 1}, {"a": 2}, time_ns=SLOT * 10**9)
+        size = 2 * len(b"\x92" + bytes(10) + b"\x81\xa1a\x01")  # [EventTime, {"a": 1}]
+        sizes = {info["plugin_id"]: info.get("emit_size") for info in plugins(driver)}
+        assert sizes["sample"] == 0
+        assert {sizes["filter"], sizes["relabel"], sizes["buffered"]} == {size}
+        (family,) = [
+            family for family in families(driver.metrics()) if family.name == "forwarder_event_bytes_total"
+        ]
+        shown = {sample.labels["plugin_id"]: sample.value for sample in family.samples}
+        assert (shown["sample"], shown["filter"]) == (0, size)
+    with start() as driver:
+        assert "forwarder_event_bytes_total" not in {family.name for family in families(driver.metrics())}
+
+
+def test_what_inputs_emit_is_weighed() -> None:
+    text = "<source>\n@type sample\ntag t\n</source>\n<match **>\n@type test\n</match>"
+    with run("<system>\nenable_size_metrics true\n</system>\n" + text) as driver:
+        driver.wait_for_events(1)
+        driver.wait_for(lambda: driver["in_sample"].emit_bytes)
+        driver.stop()
+        assert driver["in_sample"].emit_bytes == driver["out_test"].emit_bytes
 
 
 def test_config_without_secrets() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,6 +85,22 @@ def test_a_signal_stops_gracefully_and_flushes(conf: Path, number: int) -> None:
     assert status == 0, log
     assert (conf.parent / "out").read_text() == "{'i': 1}\n"
     assert "Traceback" not in log
+    assert "closing balance received=1 added=0 recovered=0 delivered=1 buffered=0 filtered=0 lost=0" in log
+    assert "unaccounted" not in log
+
+
+def test_the_closing_balance_says_where_everything_went(tmp_path: Path) -> None:
+    (tmp_path / "in_once.py").write_text(PLUGIN)
+    conf = tmp_path / "fluent.conf"
+    conf.write_text(
+        "<source>\n@type once\n</source>\n"
+        "<match once>\n@type null\nnever_flush true\n<buffer>\n</buffer>\n</match>\n"
+    )
+    process = Process("-c", str(conf), "-p", str(tmp_path))
+    process.wait_for_line("forwarder is now running")
+    status, log = process.finish(signal.SIGTERM)
+    assert status == 0, log
+    assert re.search(r"closing balance received=1 .* delivered=0 .* lost=1 lost_shutdown=1$", log, re.M), log
 
 
 def test_sigusr1_flushes(conf: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,6 +51,7 @@ class Daemon(ForwarderProcess):
     def __init__(
         self, folder: Path, *, more: str = "", flush_interval: str = "0.02", keys: str = "tag",
         ack_timeout: int = 1, env: Mapping[str, str] | None = None, supervised: bool = False,
+        prefix: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.supervised = supervised
         self.port = free_port()
@@ -59,7 +60,9 @@ class Daemon(ForwarderProcess):
             port=self.port, peer=self.peer.port, folder=folder, flush_interval=flush_interval, keys=keys,
             more=more, ack_timeout=ack_timeout,
         )  # fmt: skip
-        super().__init__(folder, config, options=() if supervised else ("--no-supervisor",), env=env)
+        super().__init__(
+            folder, config, options=() if supervised else ("--no-supervisor",), env=env, prefix=prefix
+        )
 
     def kill(self) -> None:
         """As the out-of-memory killer does it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from forwarder.api.testing import Driver
+from forwarder.core.delivery import BufferedOutput
 from forwarder.core.retry import RetryPolicy, RetryState
 
 PLAIN = RetryPolicy(randomize=False)
@@ -37,6 +39,46 @@ def waits(policy: RetryPolicy, most: int) -> list[float]:
 )
 def test_waits(policy: RetryPolicy, expected: list[float]) -> None:
     assert waits(policy, 5) == expected
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("", [1, 2, 4, 8, 16]),
+        ("retry_wait 3", [3, 6, 12, 24, 48]),
+        ("retry_type periodic", [1, 1, 1, 1, 1]),
+        ("retry_exponential_backoff_base 3", [1, 3, 9, 27, 81]),
+        ("retry_max_interval 5", [1, 2, 4, 5, 5]),
+        ("retry_timeout 10", [1, 2, 4, 3]),
+        ("retry_max_times 2", [1, 2]),
+        ("retry_max_times 2\nretry_forever true", [1, 2, 4, 8, 16]),
+    ],
+)
+def test_what_the_configuration_says_is_what_the_clock_does(parameters: str, expected: list[float]) -> None:
+    text = (
+        f"<match **>\n@type test\n<buffer>\nretry_randomize false\n{parameters}\n</buffer>\n"
+        "<secondary>\n@type test\n</secondary>\n</match>"
+    )
+    policy = policy_of(text)
+    assert policy.secondary
+    assert waits(policy._replace(secondary=False), 5) == expected
+
+
+def test_randomness_and_the_secondary_share_are_configured() -> None:
+    text = "<match **>\n@type test\n<buffer>\n{}\n</buffer>\n</match>"
+    assert policy_of(text.format("")).randomize
+    assert not policy_of(text.format("retry_randomize false")).randomize
+    assert policy_of(text.format("retry_secondary_threshold 0.5")).secondary_threshold == 0.5
+
+
+def policy_of(text: str) -> RetryPolicy:
+    (placed,) = [
+        placed
+        for placed in Driver(text, start=False).engine.plugins
+        if isinstance(placed.node, BufferedOutput)
+    ]
+    assert isinstance(placed.node, BufferedOutput)
+    return placed.node.writer.policy
 
 
 def test_a_retry_is_given_up_after_the_timeout() -> None:

@@ -13,7 +13,7 @@ use loadgen::forward::{put_text, skip};
 use loadgen::os::{pin, raise_file_limit, wait_until, write_digits};
 use loadgen::{DIGITS, Format, Mode, pool};
 
-const USAGE: &str = "usage: forwardgen --port P [--mode packed|array|message|lines] [--batch N] [--ack on|off] \
+const USAGE: &str = "usage: forwardgen --port P [--mode packed|array|message|lines|apache] [--batch N] [--ack on|off] \
 [--window N] [--rate EVENTS_PER_SECOND|0=unpaced] [--count N | --seconds S] [--first N] [--core N] [--idle N]";
 const OPTIONS: &[&str] =
     &["port", "mode", "batch", "ack", "window", "rate", "count", "seconds", "first", "core", "idle"];
@@ -27,6 +27,8 @@ const CHUNK: usize = 24;
 #[derive(Clone, Copy, PartialEq)]
 enum Shape {
     Packed,
+    /// As `Packed`; the text is the whole message of a line, for a receiver that parses it.
+    Apache,
     Array,
     Single,
     Lines,
@@ -47,6 +49,7 @@ fn run() -> Result<(), String> {
     let arguments = Arguments::read(OPTIONS, USAGE)?;
     let shape = match arguments.text("mode").unwrap_or("packed") {
         "packed" => Shape::Packed,
+        "apache" => Shape::Apache,
         "array" => Shape::Array,
         "message" => Shape::Single,
         "lines" => Shape::Lines,
@@ -60,8 +63,8 @@ fn run() -> Result<(), String> {
         seconds: arguments.or("seconds", f64::MAX)?,
         first: arguments.or("first", 0)?,
     };
-    if plan.window > 0 && !matches!(shape, Shape::Packed | Shape::Array) {
-        return Err("acks are for chunks: --mode packed or array".to_owned());
+    if plan.window > 0 && !matches!(shape, Shape::Packed | Shape::Apache | Shape::Array) {
+        return Err("acks are for chunks: --mode packed, apache or array".to_owned());
     }
     if let Some(core) = arguments.get("core")? {
         pin(core).map_err(|e| e.to_string())?;
@@ -96,12 +99,18 @@ fn burst(shape: Shape, batch: usize, turn: usize, ack: bool) -> Burst {
     let (mut body, mut numbers) = (vec![], vec![]);
     for line in &lines[batch * turn..batch * (turn + 1)] {
         // the text from a little before the number on, so that it is inside whatever the line's length
-        let from = (line.sequence_at + DIGITS).saturating_sub(TEXT / 2);
-        let text = &line.bytes[from..line.bytes.len().min(from + TEXT)];
+        let header = line.bytes.iter().position(|b| *b == b']').map_or(0, |at| at + 3);
+        let (from, to) = match shape {
+            Shape::Apache => (header, line.bytes.len()),
+            _ => {
+                let from = (line.sequence_at + DIGITS).saturating_sub(TEXT / 2);
+                (from, line.bytes.len().min(from + TEXT))
+            }
+        };
+        let text = &line.bytes[from..to];
         let at = match shape {
             Shape::Lines => {
-                let header = &line.bytes[..line.bytes.iter().position(|b| *b == b']').map_or(0, |at| at + 3)];
-                body.extend_from_slice(header);
+                body.extend_from_slice(&line.bytes[..header]);
                 body.extend_from_slice(text);
                 body.push(b'\n');
                 body.len() - 1 - text.len()
@@ -137,7 +146,7 @@ fn wrap(shape: Shape, batch: usize, ack: bool, body: Vec<u8>, numbers: Vec<usize
     }
     let mut bytes = b"\x93\xaabench.test".to_vec();
     let count = batch as u32;
-    if shape == Shape::Packed {
+    if matches!(shape, Shape::Packed | Shape::Apache) {
         bytes.push(0xc6);
         bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
     } else {
