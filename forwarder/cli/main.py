@@ -23,6 +23,10 @@ COMMANDS: Final = {
         "forwarder.cli.replay",
         "bring archived logs back, into a configuration or to standard output",
     ),
+    "snapshot": (
+        "forwarder.cli.snapshot",
+        "back up a cluster's indices into an S3-compatible store, and restore them",
+    ),
     "status": ("forwarder.cli.status", "show the books, buffers and retries of running instances"),
     "plugins": ("forwarder.cli.plugins", "list the plugins, or show the reference of one"),
 }

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import ssl
 
     from forwarder.api.buffering import ChunkKeys
-    from forwarder.plugins.outputs.elasticsearch.cluster import Cluster
+    from forwarder.plugins.outputs.elasticsearch.cluster import Cluster, Options
     from forwarder.plugins.outputs.elasticsearch.delivery import Rules
 
 _LEVELS: Final = {"no_compression": None, "best_speed": 1, "best_compression": 9, "default_compression": 6}
@@ -123,7 +123,7 @@ class ElasticsearchOutput(
     def _cluster(self, addresses: str) -> Cluster:
         """The connections to the cluster at these addresses; "": the only one."""
         # Here and not above: the HTTP client costs megabytes, and `forwarder check` can do without.
-        from forwarder.plugins.outputs.elasticsearch.cluster import Cluster, Options  # noqa: PLC0415
+        from forwarder.plugins.outputs.elasticsearch.cluster import Cluster  # noqa: PLC0415
 
         with self._lock:
             cluster = self._clusters.get(addresses)
@@ -132,18 +132,30 @@ class ElasticsearchOutput(
                     nodes = self._nodes(addresses or self._addresses)
                 except ConfigError as error:
                     raise UnrecoverableError(error.message, whole=True) from None
-                headers = {name: str(value) for name, value in self.custom_headers.items()}
-                if self.api_key is not None:
-                    headers["authorization"] = f"ApiKey {base64.b64encode(self.api_key.encode()).decode()}"
-                options = Options(
-                    self.request_timeout, self.resurrect_after, self.buffer.flush_thread_count + 1, headers,
-                    self._tls, first_alive=self.selector_class_name is not None,
-                    trace=self.log.info if self.with_transporter_log else None,
-                )  # fmt: skip
                 if len(self._clusters) >= _CLUSTERS:
                     self._clusters.pop(next(iter(self._clusters))).close()
-                cluster = self._clusters[addresses] = Cluster(nodes, options)
+                cluster = self._clusters[addresses] = Cluster(nodes, self._options())
             return cluster
+
+    def _options(self) -> Options:
+        from forwarder.plugins.outputs.elasticsearch.cluster import Options  # noqa: PLC0415 - see _cluster
+
+        headers = {name: str(value) for name, value in self.custom_headers.items()}
+        if self.api_key is not None:
+            headers["authorization"] = f"ApiKey {base64.b64encode(self.api_key.encode()).decode()}"
+        return Options(
+            self.request_timeout, self.resurrect_after, self.buffer.flush_thread_count + 1, headers,
+            self._tls, first_alive=self.selector_class_name is not None,
+            trace=self.log.info if self.with_transporter_log else None,
+        )  # fmt: skip
+
+    def search_cluster(self, timeout: float) -> Cluster:
+        """As `forwarder.api.search.SearchOutput` says."""
+        from forwarder.plugins.outputs.elasticsearch.cluster import Cluster  # noqa: PLC0415 - see _cluster
+
+        if self._moving:
+            raise ConfigError("the address holds placeholders: give another one", param="hosts")
+        return Cluster(self._nodes(self._addresses), self._options()._replace(timeout=timeout))
 
     def _nodes(self, addresses: str) -> list[hosts.Node]:
         defaults = hosts.Defaults(self.scheme, self.port, self.path, self._user, self._password)

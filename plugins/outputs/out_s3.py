@@ -11,11 +11,9 @@ written on the condition that the name is free (`If-None-Match`), where the stor
 
 from __future__ import annotations
 
-import re
-import socket
 import threading
-import uuid
 from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from time import time
 from typing import Any, ClassVar, Final
@@ -28,7 +26,6 @@ from forwarder.api import (
     Output,
     formatter_section,
     optional_section,
-    placeholders,
     section,
     sections,
 )
@@ -36,17 +33,18 @@ from forwarder.api.archive import ArchivedObject, ArchiveError, ArchiveLayout
 from forwarder.api.formatting import CommonFormatter, output_zone
 from forwarder.api.inject import Inject
 from forwarder.plugins.outputs.s3.archive import content, listed
+from forwarder.plugins.outputs.s3.naming import Names
 from forwarder.plugins.outputs.s3.packing import KINDS, packer
 from forwarder.plugins.outputs.s3.parameters import Account, Compress, LifecycleRule, Objects
 
 _PART_BYTES: Final = 16 << 20
 _CHUNK_ID: Final = "forwarder-chunk"
+_CLOCK_SECONDS: Final = 300
+"""Stores refuse a request that is fifteen minutes off."""
 _REFUSED: Final = {
     "lzo": "there is no kept library for it: use zstd",
     "parquet": "it needs a schema that every event keeps; zstd is as small, and `forwarder replay` reads it",
 }
-_REMOVED: Final = ("%{uuid}", "%{uuid:random}", "%{uuid:hostname}", "%{uuid:timestamp}")
-_VARIABLE: Final = re.compile(r"%\{[^}]+\}")
 _OPTIONS: Final = {
     "storage_class": "StorageClass",
     "acl": "ACL",
@@ -92,15 +90,22 @@ class S3Output(Account, Objects, Output):
         self._extension, self._content_type = KINDS[self.store_as]
         if self.reduced_redundancy:
             self.storage_class = "REDUCED_REDUNDANCY"
-        self._template = self.s3_object_key_format.replace("%{hostname}", socket.gethostname())
-        if not self.check_object and "s3_object_key_format" not in self.given:
-            self._template = "%{path}/%{time_slice}_%{hms_slice}.%{file_extension}"
-        timekey = self._keys().timekey
-        self._slot = self.time_slice_format or ("" if timekey is None else _slot_format(timekey))
+        self._names = Names(
+            self.s3_object_key_format, given="s3_object_key_format" in self.given, look=self.check_object,
+            path=self.path, extension=self._extension, index_format=self.index_format,
+            hex_random_length=self.hex_random_length, time_slice_format=self.time_slice_format,
+            keys=self._keys(),
+        )  # fmt: skip
+        if not (self.check_object or self.overwrite or self._names.own):
+            self.log.warning(
+                "check_object false: in a store that knows no conditional writes objects of the same name "
+                "replace each other; add ${chunk_id} to s3_object_key_format"
+            )
         self._lock = threading.Lock()
         self._client: Any = None
         self._ready = False
         self._conditional = True
+        self._writing: set[str] = set()
 
     def start(self) -> None:
         if self.check_apikey_on_start:
@@ -118,7 +123,7 @@ class S3Output(Account, Objects, Output):
             self._prepare()
             self._store(chunk, ClientError)
         except (BotoCoreError, ClientError) as error:
-            raise StoreError(f"bucket {self.s3_bucket}: {error}") from error
+            raise StoreError(f"bucket {self.s3_bucket}: {error}{_clock(error)}") from error
 
     def close(self) -> None:
         if self._client is not None:
@@ -178,36 +183,48 @@ class S3Output(Account, Objects, Output):
         body = b"".join(self._pack(chunk.blocks()))
         index, previous = 0, ""
         while True:
-            key = self._key(chunk, index)
+            key = self._names.key(chunk, index, self.extract_placeholders)
             if key == previous and not self.overwrite:
                 raise StoreError(f"the object {key} is there already: add %{{index}} to s3_object_key_format")
             replace = self.overwrite and (key == previous or not self.check_object)
-            if self.check_object and not replace:
-                there = self._there(key, chunk, client_error)
-                if there == "ours":
-                    return
-                if there:
+            with self._lock:
+                taken = key in self._writing and not replace  # by another flush thread
+                if not taken:
+                    self._writing.add(key)
+            try:
+                if taken or not self._store_as(key, chunk, body, index, client_error, replace=replace):
                     previous, index = key, index + 1
                     continue
+            finally:
+                if not taken:
+                    with self._lock:
+                        self._writing.discard(key)
+            self._warn_for_delay(chunk, key)
+            return
+
+    def _store_as(
+        self, key: str, chunk: Chunk, body: bytes, index: int, client_error: type[Exception], *, replace: bool
+    ) -> bool:
+        """Writes the object under this name; false: another has it."""
+        if self.check_object and not replace and (there := self._there(key, chunk, client_error)):
+            return there == "ours"
+        options = self._options(chunk, index)
+        while True:
+            conditional = self._conditional and not replace
             try:
-                self._put(key, body, self._options(chunk, index), conditional=not replace)
+                self._put(key, body, options, conditional=conditional)
+                return True
             except client_error as error:
                 code, status = _code(error), _status(error)
                 if status in (409, 412) and not replace:
-                    if self._there(key, chunk, client_error) == "ours":
-                        return
-                    previous, index = key, index + 1
-                    continue
-                if self._conditional and not replace and (code in _UNCONDITIONAL or status == 501):
-                    self._conditional = False
-                    self.log.warning(
-                        "the store knows no conditional writes: check_object alone keeps objects from being "
-                        "replaced", error=error,
-                    )  # fmt: skip
-                    continue
-                raise
-            self._warn_for_delay(chunk, key)
-            return
+                    return self._there(key, chunk, client_error) == "ours"
+                if not conditional or not (code in _UNCONDITIONAL or status == 501):
+                    raise
+                self._conditional = False
+                self.log.warning(
+                    "the store knows no conditional writes: check_object alone keeps objects from being "
+                    "replaced", error=error,
+                )  # fmt: skip
 
     def _there(self, key: str, chunk: Chunk, client_error: type[Exception]) -> str:
         """ "": there is no such object; "ours": an earlier attempt of this chunk wrote it; else "other"."""
@@ -249,32 +266,11 @@ class S3Output(Account, Objects, Output):
         metadata = {_CHUNK_ID: chunk.id.hex()}
         for name, value in (self.s3_metadata or {}).items():
             text = self.extract_placeholders(str(value), chunk)
-            metadata[name] = text.replace("%{index}", self.index_format % index)
+            metadata[name] = text.replace("%{index}", self._names.index(index))
         return {"ContentType": self._content_type, "Metadata": metadata} | self._given(_OPTIONS)
 
     def _given(self, names: Mapping[str, str]) -> dict[str, Any]:
         return {theirs: getattr(self, ours) for ours, theirs in names.items() if getattr(self, ours)}
-
-    def _key(self, chunk: Chunk, index: int) -> str:
-        """The object's name; the same for all attempts of a chunk, but for `index`."""
-        before = {"%{path}": self.path, "%{file_extension}": self._extension}
-        key = _VARIABLE.sub(lambda found: before.get(found[0], found[0]), self._template)
-        key = self.extract_placeholders(key, chunk)
-        keys = self._keys()
-        slot = chunk.key.timekey
-        zone = placeholders.zone(keys.zone)
-        written = "" if slot is None else placeholders.format_time(self._slot, slot, zone)
-        after = {
-            "%{time_slice}": written,
-            "%{date_slice}": written,
-            "%{hms_slice}": placeholders.format_time(
-                "%H%M%S", int(chunk.created_at), placeholders.zone("UTC")
-            ),
-            "%{index}": self.index_format % index,
-            "%{hex_random}": chunk.id.hex()[::-1][: self.hex_random_length],
-            "%{uuid_flush}": str(uuid.UUID(bytes=chunk.id, version=4)),
-        }
-        return _VARIABLE.sub(lambda found: after.get(found[0], ""), key)
 
     def _warn_for_delay(self, chunk: Chunk, key: str) -> None:
         slot = chunk.key.timekey
@@ -327,17 +323,6 @@ class S3Output(Account, Objects, Output):
         if self.store_as not in KINDS:
             why = _REFUSED.get(self.store_as, f"expected one of {', '.join(KINDS)}")
             raise ConfigError(f"store_as {self.store_as}: {why}", param="store_as")
-        if not 0 < self.hex_random_length <= 16:
-            raise ConfigError("hex_random_length must be from 1 to 16", param="hex_random_length")
-        if not re.fullmatch(r"%(0\d*)?[dxX]", self.index_format):
-            raise ConfigError(
-                "index_format: expected %d, %x or %X, with a width such as %04d", param="index_format"
-            )
-        for name in _REMOVED:
-            if name in self.s3_object_key_format:
-                raise ConfigError(
-                    f"{name} placeholder in s3_object_key_format is removed", param="s3_object_key_format"
-                )
         host = (self.s3_endpoint or "").rstrip("/")
         special = host.endswith("vpce.amazonaws.com") or "fips" in host or "gov" in host
         if host.endswith("amazonaws.com") and not special:
@@ -348,17 +333,25 @@ class S3Output(Account, Objects, Output):
             raise ConfigError("multipart_threshold must be at least 16m", param="multipart_threshold")
 
 
-def _slot_format(timekey: int) -> str:
-    text = "%Y%m%d"
-    for limit, directive in ((86400, "%H"), (3600, "%M"), (60, "%S")):
-        if timekey < limit:
-            text += directive
-    return text
-
-
 def _code(error: Any) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def _status(error: Any) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _clock(error: Any) -> str:
+    """How wrong the clock is, where that may be why the store refuses. (To a look at an object it gives no
+    reason.)"""
+    if not hasattr(error, "operation_name") or _status(error) != 403:  # others have no answer
+        return ""
+    date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        seconds = parsedate_to_datetime(date).timestamp() - time()
+    except ValueError:
+        return ""
+    if abs(seconds) < _CLOCK_SECONDS:
+        return ""
+    where = "behind" if seconds > 0 else "ahead of"
+    return f" (this machine's clock is {abs(seconds) / 60:.0f} minutes {where} the store's)"

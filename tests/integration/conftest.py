@@ -17,11 +17,13 @@ StartNode = Callable[..., AbstractContextManager[Node]]
 def search_node(tools: Any) -> StartNode:
     """Makes a node of `searchnode.RELEASES`, to be started by `with`; skips the test where it cannot run."""
 
-    def make(release: str, settings: Mapping[str, str] | None = None) -> Node:
+    def make(
+        release: str, settings: Mapping[str, str] | None = None, secrets: Mapping[str, str] | None = None
+    ) -> Node:
         try:
-            return Node(RELEASES[release], settings)
+            return Node(RELEASES[release], settings, secrets=secrets)
         except Unavailable as error:
-            if release == "elasticsearch9":  # Debian 12 has no Java that is new enough
+            if release in ("elasticsearch9", "opensearch3"):  # Debian 12 has no Java that is new enough
                 pytest.skip(str(error))
             tools.unavailable(str(error))
 

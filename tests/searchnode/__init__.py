@@ -4,7 +4,8 @@ These are the makers' own zips for integration tests: the server and its HTTP tr
 the optional modules. `python -m searchnode` (with `tests` as PYTHONPATH) runs one in the foreground.
 """
 
+from searchnode.maven import Unavailable
 from searchnode.node import Node, Reply
-from searchnode.release import RELEASES, Release, Unavailable
+from searchnode.release import RELEASES, Release
 
 __all__ = ["RELEASES", "Node", "Release", "Reply", "Unavailable"]

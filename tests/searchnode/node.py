@@ -45,9 +45,11 @@ class Node:
     """A node in a process of its own; stops and removes its data at the end of `with`."""
 
     def __init__(
-        self, release: Release, settings: Mapping[str, str] | None = None, *, port: int | None = None
-    ) -> None:
-        """`settings` are added to its settings file; `port` is for HTTP, a free one by default.
+        self, release: Release, settings: Mapping[str, str] | None = None, *, port: int | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """`settings` are added to its settings file, `secrets` to its keystore; `port` is for HTTP, a free
+        one by default.
 
         Raises:
             Unavailable: it cannot run on this machine.
@@ -61,11 +63,12 @@ class Node:
         self.url = f"http://127.0.0.1:{self.port}"
         self.start_seconds = 0.0
         self._configure({**_SETTINGS, **(settings or {})})
+        self._secrets = dict(secrets or {})
 
     def _configure(self, settings: Mapping[str, str]) -> None:
         product = self.release.product
         config = self._folder / "config"
-        for name in ("data", "logs", "tmp"):
+        for name in ("data", "logs", "tmp", "repositories"):
             (self._folder / name).mkdir()
         shutil.copytree(self._home / "config", config)
         options = config / "jvm.options"  # some name files below the distribution, which nobody may write
@@ -74,6 +77,7 @@ class Node:
         ours = {
             "path.data": str(self._folder / "data"),
             "path.logs": str(self._folder / "logs"),
+            "path.repo": str(self.repositories),
             "http.port": str(self.port),
             "transport.port": str(_free_port()),
         }
@@ -107,6 +111,8 @@ class Node:
         identity: dict[str, Any] = {}
         if os.getuid() == 0:
             identity = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
+        if self._secrets:
+            self._add_secrets(environment, identity)
         started = time.monotonic()
         with (self._folder / "logs/output").open("ab") as output:
             self._process = subprocess.Popen(
@@ -129,6 +135,18 @@ class Node:
             time.sleep(0.1)
         self.start_seconds = time.monotonic() - started
 
+    def _add_secrets(self, environment: Mapping[str, str], identity: Mapping[str, Any]) -> None:
+        secrets, self._secrets = self._secrets, {}
+        command = [str(self._home / "bin" / f"{self.release.product}-keystore")]
+        for arguments, text in (
+            (["create"], ""),
+            (["add", "--stdin", *secrets], "".join(f"{value}\n" for value in secrets.values())),
+        ):
+            subprocess.run(
+                [*command, *arguments], input=text.encode(), env=environment, cwd=self._folder / "tmp",
+                check=True, capture_output=True, timeout=120, **identity,
+            )  # fmt: skip
+
     def _ready(self) -> bool:
         try:
             # asked too early, some versions never answer
@@ -136,6 +154,11 @@ class Node:
             return self.request("GET", path, timeout_seconds=2).status == 200
         except OSError:
             return False
+
+    @property
+    def repositories(self) -> Path:
+        """A folder below which it may keep snapshots."""
+        return self._folder / "repositories"
 
     @property
     def running(self) -> bool:

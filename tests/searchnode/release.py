@@ -9,8 +9,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_CENTRAL: Final = "https://repo.maven.apache.org/maven2"
+from searchnode import repository_s3
+from searchnode.maven import CENTRAL, Unavailable, download
+
 _PLUGIN: Final = Path(__file__).with_name("plugin")
 _DESCRIPTOR: Final = """\
 description=What the small distribution lacks
@@ -28,10 +28,6 @@ classname=forwarder.tests.{name}
 java.version=17
 elasticsearch.version={version}
 """
-
-
-class Unavailable(Exception):  # noqa: N818 - a finding, not a failure
-    """A node cannot run here; the text says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +43,8 @@ class Release:
     """Java versions that it runs on, first and last."""
     plugin: str | None = None
     """The class in plugin/ that is added to it."""
+    s3: str | None = None
+    """SHA-256 over all jars of its plugin repository-s3, which is added to it."""
 
     @property
     def name(self) -> str:
@@ -55,7 +53,7 @@ class Release:
     @property
     def url(self) -> str:
         group = "org/elasticsearch" if self.product == "elasticsearch" else "org/opensearch"
-        folder = f"{_CENTRAL}/{group}/distribution/integ-test-zip/{self.product}/{self.version}"
+        folder = f"{CENTRAL}/{group}/distribution/integ-test-zip/{self.product}/{self.version}"
         return f"{folder}/{self.name}.zip"
 
     def java_home(self) -> Path:
@@ -89,19 +87,15 @@ class Release:
                     unpacked = self._unpack(archive, Path(work))
                     if self.plugin is not None:
                         self._add_plugin(unpacked, java)
+                    if self.s3 is not None:
+                        repository_s3.add(unpacked, self.version, self.s3)
                     unpacked.rename(home)
         return home
 
     def _download(self, work: Path) -> Path:
         path = work / "distribution.zip"
         digest = hashlib.sha256()
-        try:
-            with urllib.request.urlopen(self.url, timeout=60) as response, path.open("wb") as file:
-                while block := response.read(1 << 20):
-                    digest.update(block)
-                    file.write(block)
-        except (urllib.error.URLError, OSError) as error:
-            raise Unavailable(f"{self.url} cannot be downloaded: {error}") from None
+        download(self.url, path, digest)
         if digest.hexdigest() != self.sha256:
             raise RuntimeError(f"{self.url} has SHA-256 {digest.hexdigest()}, expected {self.sha256}")
         return path
@@ -167,6 +161,13 @@ RELEASES: Final = {
         "2.19.6",
         "71d6d8b1c637f3faecda0752b184b1cc526fc6eaad59ec1408c6327bb00b9293",
         (11, 21),
+    ),
+    "opensearch3": Release(
+        "opensearch",
+        "3.6.0",
+        "a91faa1dc1cadc78cb278b4f63847e19e1627a4e9de698e14e7efc14ee37b286",
+        (21, 99),
+        s3="2accd5d20c926dbc3741194876fa7ab11384ba7a44e9bb66c41ae230ec1f3510",
     ),
 }
 """By the name of their fixture."""
