@@ -20,7 +20,9 @@ class Key(NamedTuple):
 class BufferChunk:
     """A chunk of any buffer (`forwarder.api.Chunk`)."""
 
-    __slots__ = ("_rest", "born", "count", "created_at", "id", "key", "number", "size_bytes", "state")
+    __slots__ = (
+        "_rest", "born", "count", "created_at", "id", "in_memory", "key", "number", "size_bytes", "state",
+    )  # fmt: skip
 
     def __init__(
         self, key: Key, created_at: float, born: float, number: int, chunk_id: bytes | None = None
@@ -32,6 +34,8 @@ class BufferChunk:
         self.count = 0
         self.size_bytes = 0
         """As the buffer keeps it: compressed, where it compresses."""
+        self.in_memory = 0
+        """Part of it that a persistent buffer keeps in memory too."""
         self.created_at = created_at
         self.born = born
         """As `created_at`, on the clock that only goes forward."""

@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Final, NamedTuple, overload
@@ -37,9 +37,11 @@ from forwarder.buffer.chunk import BufferChunk, Key
 from forwarder.buffer.fluentd import FluentdChunk
 from forwarder.buffer.lock import FolderLock
 from forwarder.buffer.quarantine import Quarantine
+from forwarder.buffer.recent import RECENT_BYTES, Recent
 from forwarder.buffer.stage import Buffer, Step
 
 if TYPE_CHECKING:
+    from forwarder._native import MemoryLoan
     from forwarder.buffer.compression import Codec
     from forwarder.buffer.limits import Limits
     from forwarder.buffer.place import Place
@@ -72,6 +74,8 @@ class FileOptions(NamedTuple):
     """Content is MessagePack entries, not text."""
     count_events: bool = True
     """Count the events of Fluentd's chunks that do not say how many they hold."""
+    recent_bytes: int = RECENT_BYTES
+    """How much of young chunks is kept in memory too."""
 
 
 class Recovery(NamedTuple):
@@ -100,7 +104,7 @@ class RottenRecordError(Exception):
 class FileChunk(BufferChunk):
     """A chunk in segments."""
 
-    __slots__ = ("_buffer", "closed_at", "records")
+    __slots__ = ("_buffer", "all_recent", "closed_at", "recent", "records")
 
     def __init__(
         self, buffer: FileBuffer, key: Key, created_at: float, born: float, *, number: int,
@@ -109,6 +113,10 @@ class FileChunk(BufferChunk):
         super().__init__(key, created_at, born, number, chunk_id)
         self._buffer = buffer
         self.closed_at = 0.0
+        self.recent: list[bytes] | None = [] if records is None else None
+        """The first blocks, as they are in the file; see `forwarder.buffer.recent`."""
+        self.all_recent = True
+        """Whether that are all."""
         self.records = records or ChunkRecords(self.id, int(created_at * 1e9), _pack_key(key))
 
     def become(self, records: ChunkRecords, count: int, size_bytes: int) -> None:
@@ -121,15 +129,16 @@ class FileChunk(BufferChunk):
 
     def content(self) -> Sequence[bytes]:
         """What was appended, read block by block. Reading raises RottenRecordError, OSError."""
-        return _Blocks(self._buffer, self.records)
+        return _Blocks(self._buffer, self.records, self.recent or ())
 
 
 class _Blocks(Sequence[bytes]):
     """A chunk's blocks, each read when it is asked for."""
 
-    def __init__(self, buffer: FileBuffer, records: ChunkRecords) -> None:
+    def __init__(self, buffer: FileBuffer, records: ChunkRecords, recent: Sequence[bytes]) -> None:
         self._buffer = buffer
         self._records = records
+        self._recent = recent
 
     def __len__(self) -> int:
         return len(self._records)
@@ -141,6 +150,9 @@ class _Blocks(Sequence[bytes]):
     def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(len(self)))]
+        if 0 <= index < len(self._recent):
+            codec = self._buffer.options.codec
+            return codec.unpack(self._recent[index], codec.number)
         return self._buffer.read(self._records, index + len(self) if index < 0 else index)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -176,6 +188,9 @@ class FileBuffer(Buffer):
         self._stopping = Event()
         self._sync_thread: Thread | None = None
         self._refuse_until = 0.0
+        self._recent = Recent(options.recent_bytes)
+        self._now = 0.0
+        """Of the append at hand."""
         self._gone: dict[int, list[bytes]] = {}
         self._ended = 0
 
@@ -230,6 +245,21 @@ class FileBuffer(Buffer):
 
     # ------------------------------------------------------------ what Buffer asks for
 
+    def lend(self, loan: MemoryLoan) -> None:
+        """What is kept of young chunks is borrowed from here on."""
+        self._recent.lend(loan)
+
+    def append_all(self, blocks: Iterable[Block], now: float, wall: float, *, queue: bool = False) -> bool:
+        """As `Buffer.append_all`."""
+        self._now = now
+        return super().append_all(blocks, now, wall, queue=queue)
+
+    def give_back(self, chunk: BufferChunk, at: float) -> None:
+        """As `Buffer.give_back`; its content is on the disk alone from here on."""
+        if isinstance(chunk, FileChunk):
+            self._recent.forget(chunk)
+        super().give_back(chunk, at)
+
     def make(self, key: Key, now: float, wall: float) -> FileChunk:
         """A new chunk."""
         return FileChunk(self, key, wall, now, number=next(self._number))
@@ -252,6 +282,9 @@ class FileBuffer(Buffer):
             self._refuse_until = time.monotonic() + _REFUSE_SECONDS
             raise
         self._refuse_until = 0.0
+        for step in steps:
+            assert isinstance(step.chunk, FileChunk)
+            self._recent.note(step.chunk, step.data, self._now)
 
     def closed(self, chunk: BufferChunk) -> None:
         """Notes in the journal that the chunk does not grow any more."""
@@ -269,6 +302,7 @@ class FileBuffer(Buffer):
                 self._report("cannot remove a chunk of Fluentd: it will be delivered again", error)
             return
         assert isinstance(chunk, FileChunk)
+        self._recent.forget(chunk)
         if self._lock is not None:
             self._bury(chunk.records)
 
@@ -308,6 +342,7 @@ class FileBuffer(Buffer):
             super().shrink(chunk, rest, count)
             return
         old = chunk.records
+        self._recent.forget(chunk)
         self.events -= chunk.count - count
         self._grow(len(data) - chunk.size_bytes)
         del self.flying[chunk.id]
@@ -342,6 +377,7 @@ class FileBuffer(Buffer):
                 start = size - cut if self.options.codec.pack is None else 0
                 self._aside(chunk.path, start, size - start, None, "torn")
         elif isinstance(chunk, FileChunk):
+            self._recent.forget(chunk)
             bad, chunk.count, size = [], 0, 0
             for index in range(len(chunk.records)):
                 found = self._segments.read(chunk.records, index)

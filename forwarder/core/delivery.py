@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 _ANY_TIME: Final = 1e18
 _LOCK_SECONDS: Final = 5.0
-_MOST_UNCONFIRMED: Final = 256
-"""Chunks that wait for their confirmation at a time: an output may have a connection for each."""
 _LONGEST_WAIT: Final = 60.0
 """The wall clock may be set while a time slot is waited for."""
 
@@ -239,7 +237,7 @@ class BufferedOutput(OutputNode):
         loan = self._loan
         if not self._keeps or loan is None:
             return 0
-        held = chunk.size_bytes
+        held = chunk.size_bytes - chunk.in_memory
         loan.add(held)
         return held
 
@@ -265,17 +263,14 @@ class BufferedOutput(OutputNode):
                 self.buffer.queue_due(now, wall)
                 paused = self._paused(now)
                 short = self._short()
-                crowded = len(self._unconfirmed) >= _MOST_UNCONFIRMED
-                if not paused and not short and not crowded and not self._leaves:
+                if not paused and not short and not self._leaves:
                     chunk = self.buffer.take(_ANY_TIME if self.writer.draining else now)
                     if chunk is not None:
                         self._reading += self._keeps
                         return chunk
                 if self.writer.draining and not self._unconfirmed and not short:
                     return None
-                self._work.wait(
-                    self._patience(now, wall, max(paused, DISK_PATIENCE * short, _LONGEST_WAIT * crowded))
-                )
+                self._work.wait(self._patience(now, wall, max(paused, DISK_PATIENCE * short)))
             return None
 
     def _paused(self, now: float) -> float:

@@ -96,7 +96,7 @@ def _holds_events(path: str) -> bool:
         return any(
             name.startswith(("segment-", "buffer.")) for folder in folders for name in os.listdir(folder)
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

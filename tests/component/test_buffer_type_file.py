@@ -307,6 +307,7 @@ def test_rot_is_counted_and_the_rest_is_delivered(tmp_path: Path) -> None:
     with run(config) as driver:
         for i in range(3):
             driver.emit("a", {"i": i}, {"i": i, "word": f"word{i}"})
+    with run(config) as driver:  # which reads what the other one has written
         (segment,) = (tmp_path / "b").glob("*.seg")
         segment.write_bytes(segment.read_bytes().replace(b"word1", b"wurd1"))
         driver.flush()
@@ -336,6 +337,7 @@ def test_rot_is_seen_behind_an_error_of_the_plugin(tmp_path: Path) -> None:
     with run(config, plugins={("output", "wrapping"): Wrapping}) as driver:
         for i in range(3):
             driver.emit("a", {"i": i, "word": f"word{i}"})
+    with run(config, plugins={("output", "wrapping"): Wrapping}) as driver:
         (segment,) = (tmp_path / "b").glob("*.seg")
         segment.write_bytes(segment.read_bytes().replace(b"word1", b"wurd1"))
         driver.flush()

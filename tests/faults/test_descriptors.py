@@ -13,7 +13,7 @@ import msgpack
 import pytest
 from daemon import Daemon, event
 
-LIMIT = 400
+LIMIT = 120
 """More than the connections that wait for confirmations, and far fewer than there are keys."""
 _LIMITED = (
     f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({LIMIT}, {LIMIT})); "

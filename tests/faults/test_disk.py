@@ -53,9 +53,11 @@ def test_a_disk_that_cannot_be_read(faulty: Callable[..., Faulty]) -> None:
     daemon = faulty()
     sender = Sender(daemon.port, "a").start()
     advance(daemon, sender)
+    daemon.peer.ack = lambda _: "close"  # what has failed once is read from the disk
     daemon.disk("read")
     daemon.wait(lambda: "Input/output error" in daemon.log)
     daemon.disk("none")
+    daemon.peer.ack = lambda _: True
     advance(daemon, sender)
     sender.stop()
     daemon.wait(lambda: not missing(daemon, sender))

@@ -34,10 +34,13 @@ class Model(RuleBasedStateMachine):
         self.now = 0.0
 
     @initialize(method=st.sampled_from(["text", "gzip"]), segment=st.sampled_from([300, 2000, 1 << 20]),
-                fsync=st.sampled_from(["never", "chunk", "append"]))  # fmt: skip
-    def start(self, method: str, segment: int, fsync: str) -> None:
+                fsync=st.sampled_from(["never", "chunk", "append"]),
+                recent=st.sampled_from([0, 150, 1 << 20]))  # fmt: skip
+    def start(self, method: str, segment: int, fsync: str, recent: int) -> None:
         where = place(str(self.folder / "buffer"), ".log", single=False)
-        self.options = FileOptions(where, codec(method), segment_bytes=segment, fsync=fsync, entries=False)
+        self.options = FileOptions(
+            where, codec(method), segment_bytes=segment, fsync=fsync, entries=False, recent_bytes=recent
+        )
         self.opened()
 
     def opened(self) -> None:

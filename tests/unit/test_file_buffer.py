@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
-from forwarder._native import ChunkRecords, Segments
+from forwarder._native import ChunkRecords, MemoryBudget, Segments
 from forwarder.buffer import journal
 from forwarder.buffer.chunk import BufferChunk, Key
 from forwarder.buffer.compression import codec
@@ -31,7 +31,8 @@ def tag(name: str) -> Key:
 
 def make(folder: Path, limits: Limits | None = None, **options: object) -> FileBuffer:
     where = place(str(folder), ".log", single=False)
-    chosen = FileOptions(where, codec("text"), entries=False)._replace(**options)  # type: ignore[arg-type]
+    # what is read comes from the files, unless a test says otherwise
+    chosen = FileOptions(where, codec("text"), entries=False, recent_bytes=0)._replace(**options)  # type: ignore[arg-type]
     return FileBuffer(limits or Limits(), chosen)
 
 
@@ -524,3 +525,39 @@ def test_after_the_end_nothing_is_removed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="descriptor"):
         chunk.read()
     assert content(opened(tmp_path)[0]) == [(PLAIN, b"x")]
+
+
+def test_what_was_just_appended_is_not_read_back(tmp_path: Path) -> None:
+    buffer, _ = opened(tmp_path, recent_bytes=20)
+    for number in range(3):
+        buffer.append(PLAIN, b"block %d." % number, 1, 1.0, 1000.0)
+    (segment,) = segments(tmp_path)
+    damage(segment, b"block 0.", b"block ?.")
+    buffer.queue_all()
+    chunk = buffer.take(1.0)
+    assert chunk is not None
+    assert (chunk.read(), chunk.in_memory) == (b"block 0.block 1.block 2.", 16)  # the last one had no room
+    buffer.give_back(chunk, 1.0)
+    again = buffer.take(1.0)
+    assert again is chunk
+    assert chunk.in_memory == 0
+    with pytest.raises(RottenRecordError):
+        chunk.read()
+
+
+def test_chunks_that_grow_slowly_are_on_the_disk_alone(tmp_path: Path) -> None:
+    buffer, _ = opened(tmp_path, recent_bytes=1000)
+    loan = MemoryBudget(1000).borrow("t")
+    buffer.lend(loan)
+    buffer.append(PLAIN, b"young", 1, 1.0, 1000.0)
+    assert loan.used_bytes == 5
+    buffer.append(PLAIN, b"young", 1, 1.9, 1000.9)
+    assert loan.used_bytes == 10
+    buffer.append(PLAIN, b"old", 1, 2.1, 1001.1)
+    assert loan.used_bytes == 0
+    buffer.append(tag("a"), b"x", 1, 3.0, 1002.0)
+    assert loan.used_bytes == 1
+    assert content(buffer) == [(PLAIN, b"youngyoungold"), (tag("a"), b"x")]
+    for chunk in list(buffer.chunks()):
+        assert buffer.remove(chunk)
+    assert loan.used_bytes == 0
