@@ -197,14 +197,21 @@ def unexpected(done: dict[str, Any]) -> str:
 
 
 def table(rows: dict[str, Any]) -> list[str]:
-    """The rows of `through` as lines: median (min..max), and the share of the memory buffer's rate."""
+    """The rows of `through` as lines: median (min..max), and what of the memory buffer's figure is left.
+
+    By CPU: what it would be if the core were the only limit, which neighbours of the machine disturb less.
+    """
     lines = []
     for name, kinds in rows.items():
         lines += ["", f"{name}, events/s until all had arrived"]
-        whole = kinds.get("memory", {}).get("rate", {}).get("median")
+        memory = kinds.get("memory")
         for kind, figures in kinds.items():
             rate, cost, core = (figures[key] for key in ("rate", "us_per_event", "core_percent"))
-            share = f"{100 * rate['median'] / whole:4.0f}% of memory" if whole else ""
+            share = ""
+            if memory:
+                whole = 100 * rate["median"] / memory["rate"]["median"]
+                by_cpu = 100 * memory["us_per_event"]["median"] / cost["median"]
+                share = f"{whole:4.0f}% of memory, {by_cpu:.0f}% by CPU"
             if kind in BUDGETS:
                 share += f" (budget {BUDGETS[kind]}%)"
             lines.append(
