@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ssl import SSLContext
 from threading import Event, Lock, Thread
 from time import time
 from typing import Any
@@ -49,11 +50,14 @@ class Proxy:
     ignored: tuple[str, ...] = ()
     """Headers, in lower case, that the server does not get."""
     on_request: Callable[[str, str], None] = lambda _method, _target: None
+    on_body: Callable[[bytes], object] = lambda _body: None
     url: str = ""
 
     def __post_init__(self) -> None:
         self.seen: list[tuple[str, str, str]] = []
         """Method, target, and the fault's kind or the status."""
+        self.headers: list[dict[str, str]] = []
+        """Of the same requests; names in lower case."""
         self.over = Event()
         self._lock = Lock()
 
@@ -78,6 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         proxy = self.proxy
         proxy.on_request(self.command, self.path)
+        proxy.headers.append({name.lower(): value for name, value in self.headers.items()})
         fault = proxy.fault(self.command, self.path)
         length = int(self.headers.get("content-length", 0))
         if fault is not None:
@@ -88,6 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._break()
             return
         body = self.rfile.read(length)
+        proxy.on_body(body)
         if fault is not None and fault.kind in _STATUS:
             text = _ERROR.format(code=fault.kind).encode()
             self._answer(_STATUS[fault.kind], [("Date", formatdate(time() + fault.clock, usegmt=True))], text)
@@ -102,6 +108,11 @@ class _Handler(BaseHTTPRequestHandler):
             proxy.over.wait(30)
         self._answer(status, headers, data, half=fault is not None and fault.kind == "half")
 
+    def do_CONNECT(self) -> None:
+        """Somebody takes us for a proxy to a place that is not there."""
+        self.proxy.seen.append((self.command, self.path, "502"))
+        self.send_error(502)
+
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _handle  # noqa: N815 - http.server's names
 
     def _forward(
@@ -111,7 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.proxy.upstream)
         upstream = HTTPConnection(address.hostname or "", address.port or 80, timeout=30)
         try:
-            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            # with a whole URL we are the client's proxy
+            target = self.path.removeprefix(f"http://{self.headers['host']}")
+            upstream.putrequest(self.command, target, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
                 if name.lower() not in (*_HOP, *self.proxy.ignored):
                     upstream.putheader(name, value)
@@ -163,11 +176,14 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def faulty(upstream: str, *faults: Fault, ignored: tuple[str, ...] = ()) -> Iterator[Proxy]:
-    """Runs a proxy before the server `upstream` whose requests get `faults`."""
-    proxy = Proxy(upstream, list(faults), ignored)
+def faulty(upstream: str, context: SSLContext | None = None) -> Iterator[Proxy]:
+    """Runs a proxy before the server `upstream`; with a context it speaks TLS."""
+    proxy = Proxy(upstream)
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
     proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        proxy.url = proxy.url.replace("http:", "https:")
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

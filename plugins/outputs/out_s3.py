@@ -11,6 +11,8 @@ written on the condition that the name is free (`If-None-Match`), where the stor
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import threading
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
@@ -32,6 +34,7 @@ from forwarder.api import (
 from forwarder.api.archive import ArchivedObject, ArchiveError, ArchiveLayout
 from forwarder.api.formatting import CommonFormatter, output_zone
 from forwarder.api.inject import Inject
+from forwarder.plugins.outputs.s3 import parquet
 from forwarder.plugins.outputs.s3.archive import content, listed
 from forwarder.plugins.outputs.s3.naming import Names
 from forwarder.plugins.outputs.s3.packing import KINDS, packer
@@ -41,10 +44,6 @@ _PART_BYTES: Final = 16 << 20
 _CHUNK_ID: Final = "forwarder-chunk"
 _CLOCK_SECONDS: Final = 300
 """Stores refuse a request that is fifteen minutes off."""
-_REFUSED: Final = {
-    "lzo": "there is no kept library for it: use zstd",
-    "parquet": "it needs a schema that every event keeps; zstd is as small, and `forwarder replay` reads it",
-}
 _OPTIONS: Final = {
     "storage_class": "StorageClass",
     "acl": "ACL",
@@ -59,8 +58,7 @@ _OPTIONS: Final = {
 }
 _CUSTOMER_KEY: Final = {
     "sse_customer_algorithm": "SSECustomerAlgorithm",
-    "sse_customer_key": "SSECustomerKey",
-    "sse_customer_key_md5": "SSECustomerKeyMD5",
+    "sse_customer_key": "SSECustomerKey",  # the SDK adds its MD5
 }
 _UNCONDITIONAL: Final = ("NotImplemented", "InvalidArgument", "MethodNotAllowed", "501")
 
@@ -86,7 +84,12 @@ class S3Output(Account, Objects, Output):
         if self.inject is not None:
             self.inject.bind(self.context, self._keys().fields)
         self._check()
-        self._pack = packer(self.store_as, self.compress.level)
+        self._lines = None
+        if self.store_as == "parquet":
+            self._lines = parquet.lines(self.compress, self.format.context.type_name)
+        if not self.ssl_verify_peer:
+            self.log.warning("ssl_verify_peer false: whoever answers gets the events")
+        self._pack = packer(self.store_as, self.compress, self.command_parameter)
         self._extension, self._content_type = KINDS[self.store_as]
         if self.reduced_redundancy:
             self.storage_class = "REDUCED_REDUNDANCY"
@@ -114,7 +117,7 @@ class S3Output(Account, Objects, Output):
     def format_batch(self, batch: EventBatch) -> bytes:
         if self.inject is not None:
             batch = self.inject.apply(batch)
-        return self.format.format_batch(batch)
+        return self.format.format_batch(batch) if self._lines is None else self._lines.format(batch)
 
     def write(self, chunk: Chunk) -> None:
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - costs megabytes
@@ -128,6 +131,8 @@ class S3Output(Account, Objects, Output):
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
+            if self._client.authorities is not None:
+                self._client.authorities.close()
 
     # ------------------------------------------------------------ the bucket
 
@@ -149,14 +154,7 @@ class S3Output(Account, Objects, Output):
             if self.check_bucket:
                 self._ensure_bucket()
             if self.bucket_lifecycle_rules:
-                rules = [
-                    {"ID": rule.id, "Status": "Enabled", "Filter": {"Prefix": rule.prefix},
-                     "Expiration": {"Days": rule.expiration_days}}
-                    for rule in sorted(self.bucket_lifecycle_rules, key=lambda rule: rule.id)
-                ]  # fmt: skip
-                self._client.put_bucket_lifecycle_configuration(
-                    Bucket=self.s3_bucket, LifecycleConfiguration={"Rules": rules}
-                )
+                self._ensure_rules()
             self._ready = True
 
     def _ensure_bucket(self) -> None:
@@ -175,6 +173,33 @@ class S3Output(Account, Objects, Output):
             more["CreateBucketConfiguration"] = {"LocationConstraint": self.s3_region}
         self._client.create_bucket(Bucket=self.s3_bucket, **more)
         self.log.info("bucket created", bucket=self.s3_bucket)
+
+    def _ensure_rules(self) -> None:
+        """Puts the bucket's lifecycle rules, where others or none are there."""
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - costs megabytes
+
+        wanted = {rule.id: (rule.prefix, rule.expiration_days) for rule in self.bucket_lifecycle_rules}
+        try:
+            there = self._client.get_bucket_lifecycle_configuration(Bucket=self.s3_bucket)["Rules"]
+        except ClientError as error:
+            if _status(error) != 404:
+                raise
+            there = []
+        if len(there) == len(wanted) and wanted == {
+            rule.get("ID"): (
+                rule.get("Filter", rule).get("Prefix", ""), rule.get("Expiration", {}).get("Days")
+            )
+            for rule in there if rule.get("Status") == "Enabled"
+        }:  # fmt: skip
+            return
+        rules = [
+            {"ID": name, "Status": "Enabled", "Filter": {"Prefix": prefix}, "Expiration": {"Days": days}}
+            for name, (prefix, days) in sorted(wanted.items())
+        ]
+        self._client.put_bucket_lifecycle_configuration(
+            Bucket=self.s3_bucket, LifecycleConfiguration={"Rules": rules}
+        )
+        self.log.info("lifecycle rules of the bucket put", bucket=self.s3_bucket)
 
     # ------------------------------------------------------------ objects
 
@@ -285,6 +310,8 @@ class S3Output(Account, Objects, Output):
         return str(self.s3_bucket)
 
     def archive_layout(self) -> ArchiveLayout:
+        if self._lines is not None and self.compress.schema_file is None:
+            return ArchiveLayout()
         inject = self.inject
         tag_key = None if inject is None else inject.tag_key or None
         if inject is not None and inject.time_key:
@@ -321,12 +348,22 @@ class S3Output(Account, Objects, Output):
         if find_spec("boto3") is None:
             raise ConfigError("out_s3 needs the package boto3: pip install 'forwarder[s3]'", param="@type")
         if self.store_as not in KINDS:
-            why = _REFUSED.get(self.store_as, f"expected one of {', '.join(KINDS)}")
-            raise ConfigError(f"store_as {self.store_as}: {why}", param="store_as")
+            raise ConfigError(f"store_as {self.store_as}: expected one of {', '.join(KINDS)}",
+                              param="store_as")  # fmt: skip
+        if self.compress.parquet_compression_codec == "lzo":
+            raise ConfigError("unsupported compression codec: lzo", param="parquet_compression_codec")
         host = (self.s3_endpoint or "").rstrip("/")
         special = host.endswith("vpce.amazonaws.com") or "fips" in host or "gov" in host
         if host.endswith("amazonaws.com") and not special:
             raise ConfigError("s3_endpoint is for stores other than AWS: use s3_region", param="s3_endpoint")
+        if (self.sse_customer_key is None) != (self.sse_customer_algorithm is None):
+            raise ConfigError("sse_customer_key and sse_customer_algorithm must be set together",
+                              param="sse_customer_key")  # fmt: skip
+        if self.sse_customer_key_md5 is not None:
+            digest = hashlib.md5((self.sse_customer_key or "").encode(), usedforsecurity=False).digest()
+            if base64.b64encode(digest).decode() != self.sse_customer_key_md5:
+                raise ConfigError("sse_customer_key_md5 is not the MD5 of sse_customer_key, in base64",
+                                  param="sse_customer_key_md5")  # fmt: skip
         if (self.aws_key_id is None) != (self.aws_sec_key is None):
             raise ConfigError("aws_key_id and aws_sec_key must be set together", param="aws_key_id")
         if self.multipart_threshold < _PART_BYTES:

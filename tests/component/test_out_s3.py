@@ -132,8 +132,6 @@ def test_a_missing_bucket_is_not_made_against_the_will(bucket: Bucket) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("store_as lzo", "use zstd"),
-        ("store_as parquet", "needs a schema"),
         ("store_as tar", "expected one of gzip"),
         ("hex_random_length 17", "from 1 to 16"),
         ("index_format %5d", "index_format"),

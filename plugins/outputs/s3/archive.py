@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from forwarder.api.archive import ArchivedObject, ArchiveError
-from forwarder.plugins.outputs.s3.packing import zstd_module
+from forwarder.plugins.outputs.s3.packing import unpacked_by, zstd_module
+from forwarder.plugins.outputs.s3.parquet import MAGIC as PARQUET
+from forwarder.plugins.outputs.s3.parquet import read as parquet_lines
 
 _READ_BYTES: Final = 1 << 20
 _MAGIC: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "lzma2"}
-_LONGEST: Final = 6
+_LZO: Final = b"\x89LZO\0\r\n\x1a\n"
+_LONGEST: Final = 9
 
 
 def listed(client: Any, bucket: str, prefix: str) -> Iterator[ArchivedObject]:
@@ -63,9 +66,11 @@ def unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
         if len(start) >= _LONGEST:
             break
     method = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), None)
-    if start.startswith(b"PAR1"):
-        raise ValueError("Parquet is not read here")
-    if method is None:
+    if start.startswith(PARQUET):
+        yield from parquet_lines(b"".join([start, *pieces]))  # what is where stands at its end
+    elif start.startswith(_LZO):
+        yield unpacked_by("lzop", b"".join([start, *pieces]))
+    elif method is None:
         yield start
         yield from pieces
     else:

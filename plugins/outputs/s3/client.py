@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import urllib3
 from botocore import credentials
 from botocore.config import Config
 from botocore.session import get_session
+
+from forwarder.api import ForwarderError
 
 if TYPE_CHECKING:
     from forwarder.plugins.outputs.s3.parameters import Account, AssumeRole, InstanceProfile, WebIdentity
@@ -19,7 +24,7 @@ def connect(output: Account, connections: int) -> Any:
     """A client for the output's store with so many connections at most.
 
     Raises:
-        BotoCoreError, ClientError: the credentials cannot be had.
+        BotoCoreError, ClientError: the credentials cannot be had. ForwarderError: no such authorities.
     """
     core = get_session()
     if output.aws_profile is not None and output.aws_key_id is None:
@@ -44,12 +49,35 @@ def connect(output: Account, connections: int) -> Any:
         response_checksum_validation=when,
         use_dualstack_endpoint=output.enable_dual_stack or None,
         s3={
-            "addressing_style": "path" if output.force_path_style else "auto",
+            # the SDK's "auto" would be the path wherever there is an endpoint; Fluentd's is not
+            "addressing_style": "path" if output.force_path_style else "virtual",
             "use_accelerate_endpoint": output.enable_transfer_acceleration,
         },
     )
+    bundle = _bundle(output) if output.ssl_verify_peer and output.ssl_ca_directory is not None else None
     verify: bool | str | None = output.ssl_ca_bundle if output.ssl_verify_peer else False
-    return session.client("s3", endpoint_url=output.s3_endpoint, verify=verify, config=config)
+    if bundle is not None:
+        verify = bundle.name
+    if not output.ssl_verify_peer:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # our log has said it
+    client = session.client("s3", endpoint_url=output.s3_endpoint, verify=verify, config=config)
+    client.authorities = bundle  # the file is there for as long as the client, which opens it to connect
+    return client
+
+
+def _bundle(output: Account) -> Any:
+    """A temporary file with all authorities of `ssl_ca_directory` and `ssl_ca_bundle`: the SDK takes one."""
+    try:
+        paths = [path for path in sorted(Path(output.ssl_ca_directory or ".").iterdir()) if path.is_file()]
+        if output.ssl_ca_bundle is not None:
+            paths.append(Path(output.ssl_ca_bundle))
+        found = [data for data in (path.read_bytes() for path in paths) if b"-----BEGIN CERTIFICATE" in data]
+    except OSError as error:
+        raise ForwarderError(f"{error.filename}: {error.strerror}") from error
+    bundle = NamedTemporaryFile(prefix="forwarder-", suffix=".pem")  # noqa: SIM115 - the caller keeps it
+    bundle.write(b"\n".join(found))
+    bundle.flush()
+    return bundle
 
 
 def _credentials(output: Account, core: Any) -> Any:
@@ -113,7 +141,7 @@ def _assumed(output: Account, section: AssumeRole, core: Any, static: Any) -> An
         role_arn=section.role_arn,
         extra_args=_extra(section),
     )
-    return credentials.DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+    return _refreshed(fetcher, section, "assume-role")
 
 
 def _web_identity(output: Account, section: WebIdentity, core: Any) -> Any:
@@ -123,9 +151,16 @@ def _web_identity(output: Account, section: WebIdentity, core: Any) -> Any:
         role_arn=section.role_arn,
         extra_args=_extra(section),
     )
-    return credentials.DeferredRefreshableCredentials(
-        fetcher.fetch_credentials, "assume-role-with-web-identity"
-    )
+    return _refreshed(fetcher, section, "assume-role-with-web-identity")
+
+
+def _refreshed(fetcher: Any, section: AssumeRole | WebIdentity, method: str) -> Any:
+    made = credentials.DeferredRefreshableCredentials(fetcher.fetch_credentials, method)
+    if section.duration_seconds is not None:
+        # The SDK's 15 and 10 minutes: a session that lasts no longer would be asked for with every request.
+        made._advisory_refresh_timeout = min(900, section.duration_seconds // 4)
+        made._mandatory_refresh_timeout = min(600, section.duration_seconds // 8)
+    return made
 
 
 def _text(path: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Final
 
 from forwarder.api import (
     Section,
     boolean,
     duration,
+    enum,
     float_,
     hash_,
     integer,
@@ -16,8 +16,6 @@ from forwarder.api import (
     size,
     string,
 )
-
-_PARQUET: Final = "only of use with store_as parquet, which is refused"
 
 
 class Store:
@@ -35,9 +33,7 @@ class Store:
     checksum_algorithm = string("CRC32, CRC32C, SHA1 or SHA256, kept by the store.", None)
     ssl_verify_peer = boolean("Check the store's certificate and host name.", True)
     ssl_ca_bundle = string("Authorities that may have signed it (PEM); not set: the SDK's.", None)
-    ssl_ca_directory = string(
-        "Folder with authorities.", None, unsupported="put the authorities into one file: ssl_ca_bundle"
-    )
+    ssl_ca_directory = string("Folder with files of authorities (PEM); also beside ssl_ca_bundle.", None)
     use_bundled_cert = boolean("No effect: the SDK's own authorities are the default.", False)
     proxy_uri = string("URL of a proxy.", None)
     enable_transfer_acceleration = boolean("Use AWS's transfer acceleration.", False)
@@ -65,7 +61,11 @@ class Objects:
     time_slice_format = string("Form of %{time_slice}; not set: as fine as timekey.", None)
     index_format = string("Form of %{index}: `%d`, `%04d`, `%x`, `%X`.", "%d")
     hex_random_length = integer("Digits of %{hex_random}, at most 16.", 4)
-    store_as = string("gzip, gzip_command (the same), zstd, lzma2, json or text.", "gzip")
+    store_as = string("gzip, gzip_command, zstd, lzma2, lzo, json, text or parquet.", "gzip")
+    command_parameter = string(
+        "Options for gzip, xz or lzop with store_as gzip_command, lzma2 or lzo; without them only lzo runs a "
+        "program.", None,
+    )  # fmt: skip
     overwrite = boolean("Replace an object of that name.", False)
     check_object = boolean("Ask for the object before it is written, to find a free %{index}.", True)
     check_bucket = boolean("Ask for the bucket before the first object.", True)
@@ -85,7 +85,7 @@ class Objects:
     ssekms_key_id = string("Key for aws:kms.", None, secret=True)
     sse_customer_algorithm = string("AES256, with our own key.", None)
     sse_customer_key = string("That key.", None, secret=True)
-    sse_customer_key_md5 = string("Its MD5.", None, secret=True)
+    sse_customer_key_md5 = string("Its MD5 (base64), which is checked at the start.", None, secret=True)
     tagging = string("Tags of the objects, `Key1=Value1&Key2=Value2`.", None)
     s3_metadata = hash_("Metadata of the objects; values may hold placeholders and %{index}.", None)
     warn_for_delay = duration("Log objects whose time slot began longer ago.", None)
@@ -146,12 +146,20 @@ class Compress(Section):
     """`<compress>`."""
 
     level = integer("Level of zstd, 1 to 22.", 3)
-    parquet_compression_codec = string("Codec of parquet.", "snappy", unsupported=_PARQUET)
-    parquet_page_size = size("Page size.", 8192, unsupported=_PARQUET)
-    parquet_row_group_size = size("Row group size.", 128 << 20, unsupported=_PARQUET)
-    record_type = string("Form of the records.", "msgpack", unsupported=_PARQUET)
-    schema_type = string("Kind of schema.", "avro", unsupported=_PARQUET)
-    schema_file = string("Schema.", None, unsupported=_PARQUET)
+    parquet_compression_codec = enum(
+        "How columns are compressed.",
+        ("uncompressed", "snappy", "gzip", "lzo", "brotli", "lz4", "zstd"),
+        "snappy",
+    )
+    parquet_page_size = size("Size of a page.", 8192)
+    parquet_row_group_size = size("Size of a row group, before compression.", 128 << 20)
+    schema_file = string("Schema of the columns; not set: they are time, tag and record.", None)
+    schema_type = enum("Whose form it has.", ("avro", "bigquery"), "avro")
+    record_type = enum(
+        "With schema_file: which `<format>` there is; msgpack or jsonl (json).",
+        ("avro", "csv", "jsonl", "msgpack", "tsv", "json"),
+        "msgpack",
+    )
 
 
 class Account(Store, Keys):
