@@ -24,6 +24,8 @@ class Cluster:
     def __init__(self) -> None:
         self.info: dict[str, Any] = {"version": {"number": "8.19.4"}}
         self.answers: dict[str, tuple[int, Any]] = {}
+        self.first: dict[str, tuple[int, Any]] = {}
+        """The same for the first such request."""
         self.requests: list[tuple[str, Any]] = []
         self.authorization: set[str | None] = set()
         self.url = ""
@@ -35,6 +37,8 @@ class Cluster:
         if what == "GET /":
             return 200, self.info
         self.requests.append((what, body))
+        if what in self.first:
+            return self.first.pop(what)
         if what in self.answers:
             return self.answers[what]
         return (404, {"error": {"type": "missing", "reason": "missing"}}) if what[0] == "G" else (200, {})
@@ -330,3 +334,52 @@ def test_the_variables(
 def test_something_else_answers(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
     cluster.info = {"hello": "there"}
     assert "neither Elasticsearch nor OpenSearch" in snapshot(cluster, capfd, "show")[2]
+
+
+def whole(**more: Any) -> dict[str, Any]:
+    """What a cluster says about a snapshot."""
+    shards = {"total": 2, "successful": 2}
+    return {"snapshot": "s", "state": "SUCCESS", "indices": ["a", ".kibana"], "shards": shards, **more}
+
+
+def test_a_snapshot_that_is_not_whole(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    failures = [{"index": "a", "shard_id": 1, "reason": "gone"}] * 30
+    found = whole(state="PARTIAL", shards={"total": 2, "successful": 1}, failures=failures)
+    cluster.answers["GET /_snapshot/r/s"] = (200, {"snapshots": [found]})
+    # a node that is restarted meanwhile
+    cluster.first["GET /_snapshot/r/s"] = (503, {"error": {"type": "x", "reason": "no master"}})
+    status, out, err = snapshot(cluster, capfd, "take", "r", "s", "--indices", "a,b-*", "--partial")
+    assert (status, out) == (1, "snapshot s: PARTIAL, 2 indices, 1 of 2 shards, 0.0 s\n")
+    assert err.splitlines() == ["a[1]: gone"] * 20 + ["and 10 more"]
+    assert cluster.changes == [
+        (
+            "PUT /_snapshot/r/s?wait_for_completion=false",
+            {"indices": "a,b-*", "ignore_unavailable": True, "include_global_state": False, "partial": True},
+        )
+    ]
+    assert snapshot(cluster, capfd, "show", "r", "s")[0] == 1
+
+
+def test_an_index_that_is_not_whole(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    older, broken = whole(snapshot="old"), whole(snapshot="bad", state="FAILED", start_time_in_millis=9)
+    listed = [broken, whole(start_time_in_millis=5), older]
+    cluster.answers |= {
+        "GET /_snapshot/r/_all": (200, {"snapshots": listed}),
+        "GET /_snapshot/r/s": (200, {"snapshots": [whole()]}),
+        "GET /_cluster/state/customs?filter_path=restore": (200, {}),
+        "GET /_cluster/health?level=indices&filter_path=indices.*.*shards": (
+            200, {"indices": {"new-a": {"active_primary_shards": 1, "number_of_shards": 2}}},
+        ),
+    }  # fmt: skip
+    words = ["--rename", "^(.*)$", "new-$1", "--replicas", "0", "--no-aliases"]
+    status, out, err = snapshot(cluster, capfd, "restore", "r", *words)
+    assert (status, out) == (1, "snapshot s: restored, 1 indices: new-a\n")
+    assert err == "new-a: 1 of 2 shards\n"
+    ((_, body),) = cluster.changes
+    assert body == {
+        "indices": "*", "ignore_unavailable": True, "include_global_state": False, "partial": False,
+        "include_aliases": False, "rename_pattern": "^(.*)$", "rename_replacement": "new-$1",
+        "index_settings": {"index.number_of_replicas": 0},
+    }  # fmt: skip
+    cluster.answers["GET /_snapshot/r/_all"] = (200, {"snapshots": [broken]})
+    assert "no snapshot in there is whole" in snapshot(cluster, capfd, "restore", "r")[2]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from searchnode import RELEASES, Node, Unavailable
+from store import KEYS
 
 StartNode = Callable[..., AbstractContextManager[Node]]
 
@@ -48,3 +49,14 @@ def elasticsearch(_one_elasticsearch: Node) -> Node:
 def index() -> str:
     """An index name, or a prefix for names, that no other test has."""
     return f"test-{secrets.token_hex(4)}"
+
+
+@pytest.fixture(scope="session")
+def opensearch3(search_node: StartNode) -> Iterator[Node]:
+    """A running OpenSearch 3 with the plugin repository-s3, whose client `backup` has the stores' keys."""
+    keys = {
+        "s3.client.backup.access_key": KEYS["aws_access_key_id"],
+        "s3.client.backup.secret_key": KEYS["aws_secret_access_key"],
+    }
+    with search_node("opensearch3", secrets=keys) as node:
+        yield node

@@ -4,12 +4,10 @@ S3-compatible stores. (Elasticsearch's S3 module is on no package registry; its 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
-from conftest import StartNode
 from searchnode import Node
-from store import KEYS, Bucket, StartStore
+from store import Bucket, StartStore
 
 from forwarder.cli.main import main
 
@@ -18,14 +16,6 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # moto's own
 ]  # fmt: skip
 DOCUMENTS = 500
-
-
-@pytest.fixture(scope="module")
-def opensearch(search_node: StartNode) -> Iterator[Node]:
-    keys = {"s3.client.backup.access_key": KEYS["aws_access_key_id"],
-            "s3.client.backup.secret_key": KEYS["aws_secret_access_key"]}  # fmt: skip
-    with search_node("opensearch3", secrets=keys) as node:
-        yield node
 
 
 def snapshot(node: Node, capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -104,20 +94,20 @@ def test_elasticsearch_and_a_folder(
 
 @pytest.mark.parametrize("server", ["versitygw", "moto"])
 def test_opensearch_and_a_store(
-    opensearch: Node, start_store: StartStore, index: str, capfd: pytest.CaptureFixture[str], server: str
+    opensearch3: Node, start_store: StartStore, index: str, capfd: pytest.CaptureFixture[str], server: str
 ) -> None:
     with start_store(server) as url:
         bucket = Bucket(url).create()
         register = ["--bucket", bucket.name, "--endpoint", url, "--path-style", "--client", "backup",
                     "--region", "us-east-1", "--base-path", "nodes/one"]  # fmt: skip
-        there_and_back(opensearch, capfd, index, register)
+        there_and_back(opensearch3, capfd, index, register)
         assert any(key.startswith("nodes/one/index") for key in bucket.objects())
-        status, _, err = snapshot(opensearch, capfd, "register", "x", *register, "--client", "nobody")
+        status, _, err = snapshot(opensearch3, capfd, "register", "x", *register, "--client", "nobody")
         assert status == 1
         assert "no node has keys for this client" in err
         missing = [*register, "--bucket", "there-is-none"]
-        status, _, err = snapshot(opensearch, capfd, "register", "y", *missing)
+        status, _, err = snapshot(opensearch3, capfd, "register", "y", *missing)
         assert status == 1
         assert "bucket" in err.lower()
     words = ["policy", "p", "--repository", index, "--schedule", "0 1 * * *"]
-    assert "without the plugin Index Management" in snapshot(opensearch, capfd, *words)[2]
+    assert "without the plugin Index Management" in snapshot(opensearch3, capfd, *words)[2]

@@ -1,5 +1,5 @@
 """docker/compose/stack.conf with everything real but the containers: a service's datagrams are indexed in
-Elasticsearch and archived; the index is deleted; a replay brings the same documents back."""
+Elasticsearch (or OpenSearch) and archived; the index is deleted; a replay brings the same documents back."""
 
 from __future__ import annotations
 
@@ -51,15 +51,26 @@ def replay(written: Path, bucket: str, env: dict[str, str]) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("server", ["versitygw", "moto"])
+@pytest.fixture
+def node(request: pytest.FixtureRequest) -> Node:
+    """A search server by the name of its fixture."""
+    found: Node = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("node", "server"),
+    [("elasticsearch", "versitygw"), ("elasticsearch", "moto"), ("opensearch3", "versitygw")],
+    indirect=["node"],
+)
 def test_what_was_deleted_comes_back_from_the_archive(
-    elasticsearch: Node, start_store: StartStore, tmp_path: Path, server: str
+    node: Node, start_store: StartStore, tmp_path: Path, server: str
 ) -> None:
-    delete(elasticsearch, documents(elasticsearch))  # the test before
+    delete(node, documents(node))  # the test before
     with start_store(server) as url:
         bucket = Bucket(url).create()
         env = {
-            "ES_URL": elasticsearch.url, "S3_ENDPOINT": url, "S3_BUCKET": bucket.name,
+            "ES_URL": node.url, "S3_ENDPOINT": url, "S3_BUCKET": bucket.name,
             "S3_KEY": KEYS["aws_access_key_id"], "S3_SECRET": KEYS["aws_secret_access_key"],
         }  # fmt: skip
         with container(COMPOSE / "stack.yaml", "forwarder", tmp_path, **env) as forwarder:
@@ -68,27 +79,27 @@ def test_what_was_deleted_comes_back_from_the_archive(
                     # each path twice: messages that are equal but for their time are documents of their own
                     service.get(f"/missing/{number // 2}" if number % 5 == 0 else f"/item/{number // 2}")
                 # "started", and the request that asked whether it is up, came before
-                forwarder.wait(lambda: elasticsearch.count("app-*") >= REQUESTS + 2)
-                forwarder.wait(lambda: archived(bucket) >= elasticsearch.count("app-*"))
+                forwarder.wait(lambda: node.count("app-*") >= REQUESTS + 2)
+                forwarder.wait(lambda: archived(bucket) >= node.count("app-*"))
             assert forwarder.stop() == 0, forwarder.log[-5000:]
 
-        before = documents(elasticsearch)
+        before = documents(node)
         requests = [source for _, source in before.values() if source["message"] == "request"]
         assert len(requests) > REQUESTS
         assert {source["status"] for source in requests} == {200, 404}
         assert {source["tag"] for source in requests} == {"app.service"}
-        reply = elasticsearch.request("POST", "/app-*/_count", {"query": {"term": {"status": 404}}})
+        reply = node.request("POST", "/app-*/_count", {"query": {"term": {"status": 404}}})
         assert reply.body["count"] == len([source for source in requests if source["status"] == 404])
 
         written = tmp_path / "forwarder" / "fluent.conf"
         assert archived(bucket) == len(before)
-        delete(elasticsearch, before)
-        assert elasticsearch.count("app-*") == 0
+        delete(node, before)
+        assert node.count("app-*") == 0
 
         said = replay(written, bucket.name, forwarder.variables)
         assert f"read {len(before)}, matched {len(before)}, delivered {len(before)}" in said
-        assert documents(elasticsearch) == before
+        assert documents(node) == before
 
         # once more: nothing is there twice
         replay(written, bucket.name, forwarder.variables)
-        assert documents(elasticsearch) == before
+        assert documents(node) == before
