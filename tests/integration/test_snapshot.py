@@ -4,12 +4,16 @@ S3-compatible stores. (Elasticsearch's S3 module is on no package registry; its 
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
-from searchnode import Node
+from searchnode import Node, Unavailable, policies
 from store import Bucket, StartStore
 
 from forwarder.cli.main import main
+from forwarder.cli.snapshot_cluster import Client
+from forwarder.cli.snapshot_policy import Policy, put
 
 pytestmark = [
     pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("search"),
@@ -111,3 +115,47 @@ def test_opensearch_and_a_store(
         assert "bucket" in err.lower()
     words = ["policy", "p", "--repository", index, "--schedule", "0 1 * * *"]
     assert "without the plugin Index Management" in snapshot(opensearch3, capfd, *words)[2]
+
+
+class Recorder:
+    """Stands for a client of Elasticsearch: keeps what is put."""
+
+    opensearch = False
+
+    def __init__(self) -> None:
+        self.put: list[dict[str, Any]] = []
+
+    def find(self, _target: str) -> None:
+        return None
+
+    def ask(self, _method: str, _target: str, body: dict[str, Any]) -> None:
+        self.put.append(body)
+
+
+def test_elasticsearch_reads_our_policies(tools: Any, tmp_path: Path) -> None:
+    """By its own classes; which days and hours come of cron's five fields. 2026-11-28 is a Saturday."""
+    expected = {
+        "30 1 * * *": "2026-11-28T01:30:00Z 2026-11-29T01:30:00Z",
+        "*/15 * * * *": "2026-11-28T00:15:00Z 2026-11-28T00:30:00Z",
+        "0 4 1,15 * *": "2026-12-01T04:00:00Z 2026-12-15T04:00:00Z",
+        "0 4 * * 0": "2026-11-29T04:00:00Z 2026-12-06T04:00:00Z",
+        "0 4 * * 7": "2026-11-29T04:00:00Z 2026-12-06T04:00:00Z",
+        "0 4 * * 1-5": "2026-11-30T04:00:00Z 2026-12-01T04:00:00Z",
+        "0 4 * * 5-7": "2026-11-28T04:00:00Z 2026-11-29T04:00:00Z",
+        "0 4 * 6 mon,3": "2027-06-02T04:00:00Z 2027-06-07T04:00:00Z",
+        "0 4 * * */2": "2026-11-28T04:00:00Z 2026-11-29T04:00:00Z",
+        "0 30 1 ? * MON": "2026-11-30T01:30:00Z 2026-12-07T01:30:00Z",
+        "12h": "every 12h",
+    }
+    recorder = Recorder()
+    config = {"ignore_unavailable": True, "include_global_state": False, "partial": False}
+    for schedule in expected:
+        policy = Policy("Daily", "logs", schedule, "UTC", "app-*,-app-x", None, "30d", 5, 50, config)
+        assert put(cast(Client, recorder), policy) == "created"
+    broken = {**recorder.put[0], "schedule": "30 1 * * *"}
+    try:
+        *found, refused = policies.read([*recorder.put, broken], tmp_path)
+    except Unavailable as error:
+        tools.unavailable(str(error))
+    assert dict(zip(expected, found, strict=True)) == expected
+    assert refused.startswith("refused: ")
