@@ -1,5 +1,4 @@
-"""Elasticsearch's own reading of lifecycle policies: the distribution for tests has none, but their classes are
-on Maven Central."""
+"""Elasticsearch's own reading of lifecycle policies: by its classes on Maven Central."""
 
 from __future__ import annotations
 
