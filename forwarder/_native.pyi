@@ -361,6 +361,8 @@ class Segments:
     def rewrite(self, segment: int, chunks: Sequence[ChunkRecords]) -> bool:
         """Copies the records of `chunks` to the end and unlinks the segment. False where it stays, because
         others have records in it or one is rotten. Raises OSError."""
+    def begin_writing(self) -> None:
+        """Has the kernel begin to write what was appended, so that the next `sync` finds little to do."""
     def sync(self) -> None:
         """Writes what was appended to the disk. Releases the GIL. Raises OSError."""
     @property

@@ -104,7 +104,7 @@ class RottenRecordError(Exception):
 class FileChunk(BufferChunk):
     """A chunk in segments."""
 
-    __slots__ = ("_buffer", "all_recent", "closed_at", "recent", "records")
+    __slots__ = ("_buffer", "all_recent", "closed_at", "end", "recent", "records")
 
     def __init__(
         self, buffer: FileBuffer, key: Key, created_at: float, born: float, *, number: int,
@@ -113,6 +113,8 @@ class FileChunk(BufferChunk):
         super().__init__(key, created_at, born, number, chunk_id)
         self._buffer = buffer
         self.closed_at = 0.0
+        self.end = 0
+        """How much this process had appended to the buffer when the chunk was closed."""
         self.recent: list[bytes] | None = [] if records is None else None
         """The first blocks, as they are in the file; see `forwarder.buffer.recent`."""
         self.all_recent = True
@@ -183,7 +185,6 @@ class FileBuffer(Buffer):
         self._synced = 0
         self._sync_error: tuple[int, OSError] | None = None
         """Up to which byte the last failed sync may have cost what was appended."""
-        self._sync_asked = False
         self._sync_wanted = Event()
         self._stopping = Event()
         self._sync_thread: Thread | None = None
@@ -211,7 +212,7 @@ class FileBuffer(Buffer):
         except BaseException:
             self.close()
             raise
-        if options.fsync == "interval":
+        if options.fsync in ("interval", "chunk"):
             self._sync_thread = Thread(target=self._sync_now_and_then, name="buffer-sync", daemon=True)
             self._sync_thread.start()
         return recovery
@@ -290,8 +291,10 @@ class FileBuffer(Buffer):
         """Notes in the journal that the chunk does not grow any more."""
         assert isinstance(chunk, FileChunk)
         chunk.closed_at = time.time()
+        chunk.end = self._segments.written
         self._journal.closed(chunk.records.id, self._totals(chunk))
-        self._sync_asked = True
+        if self.options.fsync == "chunk":
+            self._sync_wanted.set()
 
     def ended(self, chunk: BufferChunk) -> None:
         """Notes that the chunk is gone, and makes room."""
@@ -417,21 +420,26 @@ class FileBuffer(Buffer):
         policy = self.options.fsync
         if policy == "append":
             self.sync(raises=True)
-        elif policy == "interval":
-            self._sync_wanted.set()
-        elif policy == "chunk" and self._sync_asked:
-            self.sync()
+        elif policy != "never":
+            self._segments.begin_writing()
+            if policy == "interval":
+                self._sync_wanted.set()
 
-    def sync(self, *, raises: bool = False) -> None:
-        """Writes everything to the disk. Who comes while another syncs shares its work."""
-        written = self._segments.written
+    def confirm(self, chunk: BufferChunk) -> None:
+        """Waits with `fsync chunk` until the disk has a closed chunk; what goes wrong is reported."""
+        if self.options.fsync == "chunk" and isinstance(chunk, FileChunk):
+            self.sync(upto=chunk.end)
+
+    def sync(self, *, upto: int | None = None, raises: bool = False) -> None:
+        """Writes everything to the disk. Who comes while another syncs shares its work; `upto`: whose data
+        end there."""
+        written = self._segments.written if upto is None else upto
         with self._sync_lock:
             if self._synced >= written:
                 return
             if raises and self._sync_error is not None and written <= self._sync_error[0]:
                 # it was in the file whose sync has failed, which is not tried again: that would lie
                 raise self._sync_error[1]
-            self._sync_asked = False
             reached = self._segments.written
             try:
                 self._segments.sync()
@@ -445,10 +453,11 @@ class FileBuffer(Buffer):
                 self._synced = reached
 
     def _sync_now_and_then(self) -> None:
-        """The thread of `fsync interval`; sleeps while nothing is appended."""
+        """The thread of `fsync interval` and `chunk`; sleeps while there is nothing to sync."""
+        pause = self.options.fsync_seconds if self.options.fsync == "interval" else 0.0
         while True:
             self._sync_wanted.wait()
-            if self._stopping.wait(self.options.fsync_seconds):
+            if self._stopping.wait(pause):
                 return
             self._sync_wanted.clear()
             self.sync()

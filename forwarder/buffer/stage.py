@@ -93,6 +93,9 @@ class Buffer:
         """Whether nothing can be kept at the moment, whatever room there is."""
         return False
 
+    def confirm(self, chunk: BufferChunk) -> None:
+        """Before a flying chunk is written: makes it as safe as the configuration asks for."""
+
     def settle(self) -> None:
         """Makes what was appended as safe as the configuration asks for; called without the lock.
 

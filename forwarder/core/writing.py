@@ -74,7 +74,7 @@ class ChunkWriter:
         started = self.now()
         cast("PluginContext", output.context).counters.frame.explained = 0
         try:
-            self.buffer.settle()
+            self.buffer.confirm(chunk)
             self._hand(output, chunk, by_secondary=by_secondary)
         except PartialWrite as error:
             self._settle(chunk, error, self._explained(output), by_secondary=by_secondary)

@@ -5,6 +5,7 @@
 //!   part-way the file is cut back. Only then does the index in memory know the records.
 //! - A segment that failed to be cut back, or to be synced, gets no more records. What it got for a refused
 //!   append may be found after a crash; a record with the same number in a younger segment counts instead.
+//! - Where a sync will follow, the kernel is told to begin to write whole pages from time to time, without a wait.
 //! - Nothing is ever changed in place. A segment is unlinked when no chunk has a record in it.
 //! - Move (compaction): append the copies, sync, change the index, unlink the old segment. A crash between leaves
 //!   two copies of the same records, which recovery takes for one.
@@ -102,6 +103,8 @@ struct Active {
     number: u32,
     file: Arc<File>,
     damaged: bool,
+    /// Up to here the kernel was told to begin to write.
+    begun: u64,
 }
 
 #[derive(Default)]
@@ -346,6 +349,11 @@ impl Segments {
     fn rewrite(&self, py: Python<'_>, segment: u32, chunks: Vec<Py<ChunkRecords>>) -> PyResult<bool> {
         let outcome = py.detach(|| self.move_all(segment, chunks.iter().map(Py::get)));
         outcome.map_err(|error| os_error(&error, &self.dir))
+    }
+
+    /// Has the kernel begin to write what was appended, so that the next `sync` finds little to do.
+    fn begin_writing(&self, py: Python<'_>) {
+        py.detach(|| self.begin());
     }
 
     /// Writes what was appended so far to the disk. Raises OSError.

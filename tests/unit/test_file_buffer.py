@@ -495,9 +495,27 @@ def test_when_the_disk_is_asked_to_confirm(
     assert done == ([] if policy in ("never", "chunk") else ["sync"])
     buffer.append(PLAIN, b"x", 1, 1.0, 1000.0, queue=True)
     buffer.settle()
-    if policy == "interval":
-        wait_for(lambda: len(done) == 2)
-    assert len(done) == {"never": 0, "chunk": 1}.get(policy, 2)
+    expected = {"never": 0, "chunk": 1}.get(policy, 2)
+    wait_for(lambda: len(done) == expected)
+    chunk = buffer.take(1.0)
+    assert chunk is not None
+    buffer.confirm(chunk)  # before it is written
+    assert len(done) == expected + (policy == "chunk")
+    buffer.close()
+
+
+def test_a_closed_chunk_is_on_the_disk_before_it_is_written(tmp_path: Path) -> None:
+    buffer, _ = opened(tmp_path, fsync="chunk")
+    for number in range(40):  # enough for the kernel to be told to begin
+        buffer.append(PLAIN, bytes(100_000), number, 1.0, 1000.0)
+        buffer.settle()
+    buffer.queue_all()
+    chunk = buffer.take(1.0)
+    assert isinstance(chunk, FileChunk)
+    buffer.append(PLAIN, b"the next one", 1, 1.0, 1000.0)
+    buffer.confirm(chunk)
+    assert buffer._synced >= chunk.end > 4_000_000
+    assert chunk.read() == bytes(4_000_000)
     buffer.close()
 
 

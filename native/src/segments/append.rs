@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::sync::Arc;
 
@@ -11,6 +12,10 @@ use super::{Active, Append, Extent, Segment, Segments, State, closed_error, lock
 use crate::segment::{
     Head, RECORD_HEADER, SEGMENT_HEADER, checksum, segment_header, segment_name, write_head,
 };
+
+const PAGE: u64 = 4096;
+/// So much is worth a call.
+const EAGER: u64 = 1 << 20;
 
 fn write_all(file: &File, heads: &[u8], cuts: &[usize], items: &[Append<'_>]) -> io::Result<()> {
     let mut slices = Vec::with_capacity(items.len() * 2);
@@ -55,7 +60,7 @@ impl Segments {
         }
         state.next_number = number + 1;
         state.segments.insert(number, Segment { path, salt, size: SEGMENT_HEADER as u64, live: 0 });
-        state.active = Some(Active { number, file: Arc::new(file), damaged: false });
+        state.active = Some(Active { number, file: Arc::new(file), damaged: false, begun: 0 });
         Ok(())
     }
 
@@ -122,6 +127,29 @@ impl Segments {
             }
         }
         Ok(())
+    }
+
+    /// Tells the kernel to begin to write the whole pages of the active segment, a megabyte or more at a time.
+    pub(super) fn begin(&self) {
+        let (file, from, to) = {
+            let mut state = locked(&self.state);
+            let State { active: Some(active), segments, .. } = &mut *state else { return };
+            let to = segments.get(&active.number).map_or(0, |segment| segment.size) & !(PAGE - 1);
+            if to < active.begun + EAGER {
+                return;
+            }
+            (Arc::clone(&active.file), std::mem::replace(&mut active.begun, to), to)
+        };
+        // A hint: what goes wrong is told by the sync that follows.
+        // SAFETY: the descriptor is open as long as `file` lives; no memory is involved.
+        unsafe {
+            libc::sync_file_range(
+                file.as_raw_fd(),
+                from as libc::off64_t,
+                (to - from) as libc::off64_t,
+                libc::SYNC_FILE_RANGE_WRITE,
+            )
+        };
     }
 
     pub(super) fn sync_files(&self) -> io::Result<()> {
