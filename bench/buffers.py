@@ -64,8 +64,8 @@ class Row:
 
 
 ROWS = (
-    Row("buffers: forward -> forward", "packed", ""),
-    Row("buffers: forward -> Apache (regexp) -> forward", "apache", _PARSE),
+    Row("buffers: relay", "packed", ""),
+    Row("buffers: parse and relay", "apache", _PARSE),
 )
 
 
