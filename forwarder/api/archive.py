@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from forwarder.api.errors import ForwarderError
@@ -49,5 +49,6 @@ class Archive(Protocol):
     def archived(self, prefix: str) -> Iterator[ArchivedObject]:
         """The objects whose keys start so, in the order of their keys. Raises ArchiveError."""
 
-    def read_archived(self, key: str) -> Iterator[bytes]:
-        """An object's content, unpacked, in pieces. Raises ArchiveError, also between two pieces."""
+    def read_archived(self, key: str, on_bytes: Callable[[int], object] = lambda _: None) -> Iterator[bytes]:
+        """An object's content, unpacked, in pieces. `on_bytes` is told how many more bytes of it were read.
+        Raises ArchiveError, also between two pieces."""

@@ -186,8 +186,9 @@ class Replay:
         counts = Counts()
         for attempt in range(_ATTEMPTS):
             reader = ArchiveReader(**self._layout, skip=lines)
+            self._progress.begin()
             try:
-                for piece in self._archive.read_archived(each.key):
+                for piece in self._archive.read_archived(each.key, self._progress.read):
                     self._take(reader, reader.feed(piece), each, counts)
                     lines = max(lines, reader.lines)  # fewer, where a second attempt ends before the first
                 self._take(reader, reader.finish(), each, counts)

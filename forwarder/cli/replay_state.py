@@ -153,7 +153,7 @@ class Progress:
     def __init__(self, objects: list[ArchivedObject], *, show: bool) -> None:
         self._total_bytes = sum(each.size_bytes for each in objects)
         self._objects = len(objects)
-        self._done = self._done_bytes = 0
+        self._done = self._done_bytes = self._read_bytes = 0
         self._show = show
         self._started = time.monotonic()
         self._next = 0.0
@@ -165,7 +165,8 @@ class Progress:
         if not self._show or now < self._next:
             return
         self._next = now + _REDRAW_SECONDS
-        share = self._done_bytes / self._total_bytes if self._total_bytes else 1.0
+        read = self._done_bytes + self._read_bytes
+        share = min(1.0, read / self._total_bytes) if self._total_bytes else 1.0
         filled = round(share * _BAR)
         rate = matched / max(1e-9, now - self._started)
         self._write(
@@ -173,8 +174,17 @@ class Progress:
             f"{self._objects}, line {lines:,}  {matched:,} events, {rate:,.0f}/s"
         )
 
+    def begin(self) -> None:
+        """An object is read from its start on."""
+        self._read_bytes = 0
+
+    def read(self, count: int) -> None:
+        """So many bytes more of it."""
+        self._read_bytes += count
+
     def end(self, each: ArchivedObject) -> None:
         """An object is done."""
+        self._read_bytes = 0
         self._done += 1
         self._done_bytes += each.size_bytes
 

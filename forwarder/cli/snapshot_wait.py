@@ -123,8 +123,10 @@ def restore(
 def snapshots(client: Client, repository: str, name: str = "_all") -> list[dict[str, Any]]:
     """The snapshots of a repository, the oldest first. Raises ForwarderError: there is none."""
     found = client.ask("GET", f"/_snapshot/{part(repository)}/{part(name)}")
-    if "responses" in found:  # Elasticsearch 7 of old
+    if "responses" in found:  # Elasticsearch 7
         found = found["responses"][0]
+        if "error" in found:
+            raise ForwarderError(f"{repository}: {found['error'].get('reason')}")
     return sorted(found["snapshots"], key=lambda each: each.get("start_time_in_millis", 0))
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from time import time
@@ -326,8 +326,8 @@ class S3Output(Account, Objects, Output):
     def archived(self, prefix: str) -> Iterator[ArchivedObject]:
         return listed(self._connected(), self.s3_bucket, prefix)
 
-    def read_archived(self, key: str) -> Iterator[bytes]:
-        return content(self._connected(), self.s3_bucket, key, self._given(_CUSTOMER_KEY))
+    def read_archived(self, key: str, on_bytes: Callable[[int], object] = lambda _: None) -> Iterator[bytes]:
+        return content(self._connected(), self.s3_bucket, key, self._given(_CUSTOMER_KEY), on_bytes)
 
     def _connected(self) -> Any:
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - costs megabytes
@@ -352,6 +352,8 @@ class S3Output(Account, Objects, Output):
                               param="store_as")  # fmt: skip
         if self.compress.parquet_compression_codec == "lzo":
             raise ConfigError("unsupported compression codec: lzo", param="parquet_compression_codec")
+        if self.s3_endpoint is not None and not self.s3_endpoint.startswith(("http://", "https://")):
+            raise ConfigError("s3_endpoint: expected a URL with http:// or https://", param="s3_endpoint")
         host = (self.s3_endpoint or "").rstrip("/")
         special = host.endswith("vpce.amazonaws.com") or "fips" in host or "gov" in host
         if host.endswith("amazonaws.com") and not special:

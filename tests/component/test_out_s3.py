@@ -137,6 +137,7 @@ def test_a_missing_bucket_is_not_made_against_the_will(bucket: Bucket) -> None:
         ("index_format %5d", "index_format"),
         ("s3_object_key_format %{uuid}", "removed"),
         ("s3_endpoint https://s3.eu-west-1.amazonaws.com", "use s3_region"),
+        ("s3_endpoint store.example:9000", "expected a URL"),
         ("multipart_threshold 1m", "16m"),
     ],
 )

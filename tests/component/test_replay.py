@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -304,6 +305,9 @@ def test_progress(bucket: Bucket, into: Path, capfd: pytest.CaptureFixture[str])
     bucket.put("logs/1", lines(3))
     _, _, err = replayed(capfd, *words(bucket, "--into", str(into), "--progress"))
     assert "object 1 of 1" in err
+    bucket.put("logs/1", lines(100_000))
+    _, _, err = replayed(capfd, *words(bucket, "--into", str(into), "--progress"))
+    assert re.search(r"\s[1-9]\d?%  object 1 of 1", err)  # in the middle of it
     assert "\r" not in replayed(capfd, *words(bucket))[2]
 
 

@@ -360,6 +360,16 @@ def test_a_snapshot_that_is_not_whole(cluster: Cluster, capfd: pytest.CaptureFix
     assert snapshot(cluster, capfd, "show", "r", "s")[0] == 1
 
 
+def test_version_7_answers_per_repository(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    path = "GET /_snapshot/r/_all"
+    cluster.answers[path] = (200, {"responses": [{"repository": "r", "snapshots": [whole()]}]})
+    assert "s         SUCCESS" in snapshot(cluster, capfd, "show", "r")[1]
+    error = {"type": "repository_missing_exception", "reason": "[r] missing"}
+    cluster.answers[path] = (200, {"responses": [{"repository": "r", "error": error}]})
+    status, _, err = snapshot(cluster, capfd, "show", "r")
+    assert (status, err) == (1, "r: [r] missing\n")
+
+
 def test_an_index_that_is_not_whole(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
     older, broken = whole(snapshot="old"), whole(snapshot="bad", state="FAILED", start_time_in_millis=9)
     listed = [broken, whole(start_time_in_millis=5), older]

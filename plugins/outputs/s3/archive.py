@@ -30,7 +30,9 @@ def listed(client: Any, bucket: str, prefix: str) -> Iterator[ArchivedObject]:
         raise ArchiveError(f"cannot list s3://{bucket}/{prefix}: {error}") from error
 
 
-def content(client: Any, bucket: str, key: str, more: Mapping[str, Any]) -> Iterator[bytes]:
+def content(
+    client: Any, bucket: str, key: str, more: Mapping[str, Any], on_bytes: Callable[[int], object]
+) -> Iterator[bytes]:
     """An object's content; whether it is packed is told by its first bytes, not by its name.
 
     Raises:
@@ -42,7 +44,7 @@ def content(client: Any, bucket: str, key: str, more: Mapping[str, Any]) -> Iter
     try:
         body = client.get_object(Bucket=bucket, Key=key, **more)["Body"]
         try:
-            yield from unpacked(body.iter_chunks(_READ_BYTES))
+            yield from unpacked(_counted(body.iter_chunks(_READ_BYTES), on_bytes))
         finally:
             body.close()
     except ClientError as error:
@@ -52,6 +54,12 @@ def content(client: Any, bucket: str, key: str, more: Mapping[str, Any]) -> Iter
         raise ArchiveError(f"cannot read {key}: {error}", transient=True) from error
     except (EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise ArchiveError(f"{key} is broken: {error}") from error
+
+
+def _counted(pieces: Iterator[bytes], on_bytes: Callable[[int], object]) -> Iterator[bytes]:
+    for piece in pieces:
+        on_bytes(len(piece))
+        yield piece
 
 
 def unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
