@@ -202,7 +202,9 @@ def _key(meta: dict[str, Any], fields: tuple[str, ...]) -> Key:
     )  # fmt: skip
 
 
-def write(folder: str, chunk: BufferChunk, pack: Callable[[bytes], bytes] | None, mode: int) -> str:
+def write(
+    folder: str, chunk: BufferChunk, pack: Callable[[bytes], bytes] | None, mode: int, *, sync: bool = True
+) -> str:  # fmt: skip
     """Writes a chunk as a queued one of Fluentd's `file` buffer. Gives the path. Raises OSError.
 
     The metadata come first: content without them would lose its key.
@@ -216,19 +218,20 @@ def write(folder: str, chunk: BufferChunk, pack: Callable[[bytes], bytes] | None
     }  # fmt: skip
     # the record behind the head of the entry and its time (1 + 10 bytes)
     packed = bytes(EventStream.from_events([(0, meta)]))[11:]
-    _put(f"{path}.meta", [_HEADER + len(packed).to_bytes(4, "big") + packed], mode)
+    _put(f"{path}.meta", [_HEADER + len(packed).to_bytes(4, "big") + packed], mode, sync)
     blocks = chunk.blocks()
-    _put(path, blocks if pack is None else (pack(block) for block in blocks), mode)
+    _put(path, blocks if pack is None else (pack(block) for block in blocks), mode, sync)
     return path
 
 
-def _put(path: str, blocks: Any, mode: int) -> None:
+def _put(path: str, blocks: Any, mode: int, sync: bool) -> None:
     temporary = f"{path}.tmp"
     try:
         with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.writelines(blocks)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):

@@ -11,6 +11,7 @@ from forwarder.buffer.file import FileBuffer, FileOptions
 from forwarder.buffer.limits import Limits
 from forwarder.buffer.memory import MemoryBuffer
 from forwarder.buffer.place import place, root_path
+from forwarder.buffer.saved import Saved
 from forwarder.core.implements import overrides
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Buffers:
                         f"{name} has no effect: the buffer is kept in memory", position,
                         section=element.title, param=name, hint="set @type file",
                     )  # fmt: skip
-            return MemoryBuffer(limits, packing)
+            return MemoryBuffer(limits, packing, self._saved(plugin, context, packing, element))
         plugin_id = element.get("@id")
         root_dir = self._system.root_dir
         path, from_root = section.path or None, False
@@ -87,6 +88,24 @@ class Buffers:
             context.log_repeated(message, level="error", error=error)
 
         return FileBuffer(limits, options, report)
+
+    def _saved(
+        self, plugin: Output, context: PluginContext, packing: Codec, element: Element
+    ) -> Saved | None:
+        """Where a stop saves what is left in memory: needs a folder, and a name that stays the same."""
+        plugin_id, root_dir = element.get("@id"), self._system.root_dir
+        if not plugin_id or not root_dir:
+            return None
+
+        def report(message: str, error: Exception) -> None:
+            context.log.error(message, error=error)
+
+        folder = os.path.join(os.path.dirname(root_path(root_dir, context.worker_id, plugin_id)), "saved")
+        return Saved(
+            folder, packing, fields=plugin.buffer.keys().fields,
+            entries=not overrides(plugin, "format_batch"), dir_mode=context.dir_permission,
+            file_mode=context.file_permission, report=report,
+        )  # fmt: skip
 
     def _within(self, limits: Limits, section: BufferSection, element: Element) -> Limits:
         """With chunks that there is memory for."""

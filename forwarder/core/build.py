@@ -279,7 +279,8 @@ class _Builder:
                     "flush_interval is ignored: with the chunk key time, flush_mode is lazy", place,
                     section=element.title, hint="set flush_mode interval to have both",
                 )  # fmt: skip
-        if buffer.flush_at_shutdown is False and buffer.type == "memory":
+        saves = element.get("@id") and self.structure.system.root_dir
+        if buffer.flush_at_shutdown is False and buffer.type == "memory" and not saves:
             self.diagnostics.warning(
                 "flush_at_shutdown false with a memory buffer: what it holds is lost at a stop", place,
                 section=element.title,

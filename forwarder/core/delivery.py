@@ -73,6 +73,8 @@ class BufferedOutput(OutputNode):
         self._leaves = False
         """Stopping, and what is buffered stays there for the next start."""
         self._closed = False
+        self._saved = 0
+        """Events that were left in memory at the end."""
         vars(plugin).update(
             admit=self.admit, deliver=self.deliver, commit=writer.commit, rollback=writer.rollback
         )
@@ -322,13 +324,14 @@ class BufferedOutput(OutputNode):
             thread.join(max(0.0, deadline - self._now()))
         with self._work:
             self._closed = True
-            chunks = list(self.buffer.chunks())
+            kept = self.buffer
+            chunks = list(kept.chunks())
             events, size = self.buffer.events, self.buffer.size_bytes
             if self._keeps:
                 self.buffer.close()
             else:
                 self.writer.buffer = MemoryBuffer(self.limits)
-                self.context.counters.lose(events, "shutdown")
+                self._saved += events
             self._loan = None
             self._unconfirmed.clear()
             self._work.notify_all()
@@ -337,15 +340,32 @@ class BufferedOutput(OutputNode):
             self.context.log.info(
                 "events stay in the buffer for the next start", events=events, bytes=size, chunks=len(chunks)
             )
-        elif events:
+        elif isinstance(kept, MemoryBuffer):
+            self._save(kept, chunks)
+
+    def _save(self, buffer: MemoryBuffer, chunks: list[BufferChunk]) -> None:
+        """Saves what is left in memory, or counts and names it."""
+        events = sum(chunk.count for chunk in chunks)
+        size = sum(chunk.size_bytes for chunk in chunks)
+        safe = 0
+        if buffer.saved is not None:
+            safe = buffer.saved.save(chunks)
+            buffer.saved.close()
+        if safe:
+            self.context.log.warning(
+                "events left in the memory buffer are saved for the next start", events=safe, bytes=size
+            )
+        if events > safe:
+            self._saved -= events - safe
+            self.context.counters.lose(events - safe, "shutdown")
             self.context.log.error(
                 "events left in the memory buffer at shutdown are lost",
-                events=events, bytes=size, chunks=len(chunks),
+                events=events - safe, bytes=size, chunks=len(chunks),
             )  # fmt: skip
 
     def buffered(self) -> int:
         """The events in the buffer now; without the lock."""
-        return self.buffer.events
+        return self.buffer.events + self._saved
 
     def metrics(self) -> BufferMetrics:
         """What the buffer holds, and how the destination does. Raises TimeoutError: the lock is stuck."""
