@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import buffers, peers, receivers, relays, report, rows, scrape
+from bench import buffers, peers, receivers, relays, report, rows, scrape, tailing
 from bench import tools as native
 from bench.process import RunError
 from bench.receivers import Receiver, Work
@@ -73,7 +73,10 @@ def arguments() -> argparse.Namespace:
     size.add_argument(
         "--smoke", dest="size", action="store_const", const="smoke", help="does it still run at all"
     )
-    row = 'rows whose name contains this ("grok", "Elasticsearch", "forward ->", "buffers", "idle", ...)'
+    row = (
+        'rows whose name contains this ("grok", "Elasticsearch", "forward ->", "buffers", "tail", "filters", '
+        '"idle", ...)'
+    )
     parser.add_argument("--only", action="append", default=[], metavar="ROW", help=row)
     parser.add_argument(
         "--receivers", default="floor,forwarder,rsyslog,syslog-ng", help="default: %(default)s"
@@ -155,6 +158,7 @@ class Bench:
         own = next((receiver for receiver in self.receivers if receiver.name == "forwarder"), None)
         if own is not None:
             self.results["buffers"] = self.buffer_rows()
+            self.results["tail"] = self.tail_rows()
             self.results["forwarder"] = self.alone(own)
             self.results["metrics"] = self.metrics(own)
         self.results["stolen_seconds"] = report.stolen_seconds() - stolen
@@ -224,6 +228,20 @@ class Bench:
             for row in relays.relay_rows(self.tools, names)
             if self.wanted(row.name)
         }
+
+    def tail_rows(self) -> dict[str, dict[str, Any]]:
+        """The rows of in_tail."""
+        return {
+            name: self.in_turn(name, {"forwarder": partial(self.tail, name, sink)}, self.plan.repetitions)
+            for sink, title in tailing.SINKS.items()
+            if self.wanted(name := f"tail, Apache (regexp) -> {title}")
+        }
+
+    def tail(self, name: str, sink: str) -> dict[str, Any]:
+        done = tailing.tail(sink, self.plan.seconds, self.tools)
+        if wrong := rows.unexplained(done, every_loss=True):
+            self.failed.append(f"{name}: the sink counts {wrong}")
+        return done
 
     def relay(self, row: relays.Relay, contender: relays.Contender) -> dict[str, Any]:
         done = relays.run(row, contender, self.plan.seconds, self.tools)
@@ -339,6 +357,24 @@ class Bench:
             for sink in ("null", "file"):
                 run = partial(rows.trickle, own, Work("header", sink), seconds, self.tools)
                 add(f"trickle -> {sink}", run, {"core_percent": f"1,000 events/s -> {sink}, % of a core"})
+        if self.wanted("tail, many files"):
+            run = partial(tailing.many_files, self.plan.seconds * 3, self.tools)
+            add(
+                "tail, many files", run, {"core_percent": "tail, 1,000 files with 1 line/s each, % of a core"}
+            )
+        if self.wanted("tail, glob"):
+            names = {
+                "seconds": "tail, refresh of a glob over 100,000 files, s",
+                "rss_kib": "tail, 100,000 files, RSS KiB",
+            }
+            add("tail, glob", partial(tailing.glob_refresh, self.tools), names)
+        if self.wanted("filters"):
+            names = {
+                "base_ns": "10 fields, forward -> null, ns an event",
+                "grep_ns": "10 fields, grep adds, ns an event",
+                "transform_ns": "10 fields, record_transformer adds, ns an event",
+            }
+            add("filters", partial(tailing.filters, self.plan.seconds, self.tools), names)
         if self.wanted("tags"):
             for tags in rows.TAGS:
                 run = partial(rows.by_tags, own, Work("header", "file"), self.plan, self.tools, tags)

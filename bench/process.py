@@ -89,8 +89,8 @@ class Process:
                         total += int(line.split()[1])
         return total
 
-    def wait_idle(self, busy: Callable[[], bool]) -> float:
-        """Waits until it does nothing and `busy()` is false, for a while; returns its CPU time then."""
+    def wait_idle(self, busy: Callable[[], bool], seconds: float = IDLE_SECONDS) -> float:
+        """Waits until it does nothing and `busy()` is false, for `seconds`; returns its CPU time then."""
         deadline = time.monotonic() + DRAIN_SECONDS
         quiet_since, last = time.monotonic(), self.cpu_seconds()
         while time.monotonic() < deadline:
@@ -99,7 +99,7 @@ class Process:
             if now - last > 0.005 or busy():
                 quiet_since = time.monotonic()
             last = now
-            if time.monotonic() - quiet_since > IDLE_SECONDS:
+            if time.monotonic() - quiet_since > seconds:
                 return now
         raise RunError(f"{self.name} was not idle {DRAIN_SECONDS:.0f} s after the last message")
 

@@ -129,6 +129,20 @@ def run(relay: Relay, contender: Contender, seconds: float, tools: Tools) -> dic
         return result | {name: counts[name] for name in ("missing", "doubled", "unnumbered")}
 
 
+def receiving(filter_text: str, fields: int, seconds: float, tools: Tools) -> dict[str, Any]:
+    """CPU per event of receiving PackedForward messages of such events, through a filter, to null."""
+    contender = Contender(
+        "forwarder", lambda folder, port, _, __: _own(folder, port, f"{filter_text}\n{_NULL}")
+    )
+    with _started(contender, 0, ack=False) as process:
+        send(tools, process, "packed", seconds=WARM_SECONDS, first=0, fields=fields)
+        process.wait_idle(lambda: False)
+        cpu = process.cpu_seconds()
+        said = send(tools, process, "packed", seconds=seconds, first=0, fields=fields)
+        used = process.wait_idle(lambda: False) - cpu
+        return {"us_per_event": used * 1e6 / said["sent"]}
+
+
 def idle_connections(tools: Tools) -> dict[str, Any]:
     """Memory of 5,000 connections that stay open, over each of which one event came."""
     contender = Contender("forwarder", _taking)
@@ -189,14 +203,14 @@ def states(port: int) -> list[str]:
 
 def send(
     tools: Tools, process: Listening, mode: str, *, ack: bool = False, seconds: float | None = None,
-    count: int | None = None, first: int = 0,
+    count: int | None = None, first: int = 0, fields: int = 4,
 ) -> dict[str, Any]:  # fmt: skip
     """Sends unpaced, for some seconds or so many events; gives what the load generator says."""
     limit = ["--seconds", str(seconds)] if seconds is not None else ["--count", str(count)]
     done = subprocess.run(
         [tools["forwardgen"], "--port", str(process.port), "--mode", mode, "--ack", "on" if ack else "off",
          "--batch", "100" if mode == "message" else "1000", *limit, "--first", str(first),
-         "--core", str(LOAD_CORE)],
+         "--fields", str(fields), "--core", str(LOAD_CORE)],
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:

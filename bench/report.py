@@ -81,11 +81,18 @@ def table(results: Mapping[str, Any]) -> str:
         ("relay", "rss_peak_kib", "relays: peak memory, KiB", "{:,.0f}", "less"),
         ("relay", "missing", "relays: events lost", "{:,.0f}", ""),
         ("relay", "doubled", "relays: events that came twice", "{:,.0f}", ""),
+        ("tail", "us_per_event", "tail: CPU us per line, as fast as it goes", "{:.3f}", ""),
+        ("tail", "rate", "tail: lines/s on the one core", "{:,.0f}", ""),
+        ("tail", "rss_peak_kib", "tail: peak memory, KiB", "{:,.0f}", ""),
+        ("tail", "missing", "tail: lines lost", "{:,.0f}", ""),
+        ("tail", "doubled", "tail: lines that came twice", "{:,.0f}", ""),
     ):
         rows = results.get(key) or {}
         if rows:
             columns = (
-                receivers if key != "relay" else list(dict.fromkeys(n for row in rows.values() for n in row))
+                list(dict.fromkeys(n for row in rows.values() for n in row))
+                if key in ("relay", "tail")
+                else receivers
             )
             out += ["", *_figure(rows, figure, title, unit=unit, better=better, receivers=columns)]
     out += buffers.table(results.get("buffers") or {})

@@ -105,14 +105,17 @@ def _scrape_until(done: threading.Event, port: int, sink: CountingSink) -> list[
 
 def _scrape(port: int, sink: CountingSink) -> Scrape:
     before = sink.stats()["unique"]
+    return Scrape(books(port), before, sink.stats()["unique"])
+
+
+def books(port: int) -> dict[str, int]:
+    """The totals on the metrics page now; waits for one that does not listen yet."""
     deadline = time.monotonic() + 10
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
-                page: str = response.read().decode()
-            break
+                return parse(response.read().decode())
         except OSError as error:  # it may not listen yet
             if time.monotonic() > deadline:
                 raise RunError(f"metrics page: {error}") from error
             time.sleep(0.05)
-    return Scrape(parse(page), before, sink.stats()["unique"])

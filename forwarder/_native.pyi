@@ -1057,16 +1057,17 @@ class RecordTransformer:
         auto_typecast: bool,
         ruby: bool,
         hostname: str,
-    ) -> tuple[RecordTransformer, list[tuple[str, str]]]:
+    ) -> tuple[RecordTransformer, list[tuple[str, str, str | None]]]:
         """`record`: field -> text with placeholders, or what JSON can hold with such texts in it.
-        `keep_keys` None: the whole record is kept. Also gives what is no placeholder: (field, text).
+        `keep_keys` None: the whole record is kept. Also gives what is no placeholder: (field, text, with
+        `ruby` what is wrong with the expression).
 
         Raises:
             ValueError: (message, parameter) for a malformed record accessor.
         """
-    def apply(self, batch: EventBatch) -> tuple[EventBatch, EventBatch, int]:
-        """The events that go on, those whose time field is none, and how many placeholders had no value.
-        Releases the GIL."""
+    def apply(self, batch: EventBatch) -> tuple[EventBatch, EventBatch, EventBatch, str, int]:
+        """The events that go on, those whose time field is none, those for which an expression raises with
+        what the first of them raises, and how many placeholders had no value. Releases the GIL."""
 
 @final
 class ParserFilter:

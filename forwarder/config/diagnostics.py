@@ -186,13 +186,17 @@ class Diagnostics:
 
 
 def position_of(element: Element, param: str | None) -> Position:
-    """Where a message about `param` of `element` points: its line, a section of that name, or the tag."""
+    """Where a message about `param` of `element` points: its line, a section of that name, a line in a
+    section, or the tag."""
     if param is not None:
         if param in element.params:
             return element.params[param].position
         for child in element.elements:
             if child.name == param:
                 return child.position
+        for child in element.elements:
+            if param in child.params:  # a free section's, such as <record>
+                return child.params[param].position
     return element.position
 
 

@@ -20,6 +20,40 @@ pub struct Found {
     pub places: Vec<Place>,
     /// Further pairs with the same key, which a well-made record has not.
     pub again: Vec<(usize, Place)>,
+    /// The keys of the last record, in order: the next one mostly has the same.
+    shape: Vec<Known>,
+}
+
+/// A key of up to [`BLOCK`] bytes, its head included, as it stands in a record.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    bytes: u128,
+    /// Which of the bytes are its own; none: it is longer.
+    mask: u128,
+    len: usize,
+    field: Option<usize>,
+}
+
+const BLOCK: usize = 16;
+
+impl Known {
+    fn of(key: &[u8], field: Option<usize>) -> Self {
+        let mut bytes = [0; BLOCK];
+        if key.len() > BLOCK {
+            // matches nothing
+            return Known { bytes: u128::MAX, mask: 0, len: 0, field: None };
+        }
+        bytes[..key.len()].copy_from_slice(key);
+        let mask = u128::MAX >> (8 * (BLOCK - key.len()));
+        Known { bytes: u128::from_le_bytes(bytes), mask, len: key.len(), field }
+    }
+
+    #[inline(always)]
+    fn is_at(&self, data: &[u8], pos: usize) -> bool {
+        data.get(pos..)
+            .and_then(|rest| rest.first_chunk::<BLOCK>())
+            .is_some_and(|block| u128::from_le_bytes(*block) & self.mask == self.bytes)
+    }
 }
 
 impl Found {
@@ -41,6 +75,8 @@ impl Found {
 #[derive(Debug, Default)]
 pub struct Fields {
     keys: Vec<Vec<u8>>,
+    /// Of each key its length and first bytes, which tell short keys apart without a call.
+    heads: Vec<(usize, u64)>,
     /// One bit for each mix of length and last byte that a key here has: most keys of records meet none.
     mask: u64,
 }
@@ -51,12 +87,32 @@ fn bit(key: &[u8]) -> u64 {
     1 << ((key.len() as u32).wrapping_mul(7).wrapping_add(last) & 63)
 }
 
+/// The first eight bytes of a key, with zeros where it is shorter.
+#[inline(always)]
+fn head(key: &[u8]) -> u64 {
+    if let Some(first) = key.first_chunk() {
+        return u64::from_le_bytes(*first);
+    }
+    // overlapping halves: no loop, no call
+    let len = key.len();
+    let part = |from: usize, size: usize| -> u64 {
+        key[from..from + size].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+    };
+    match len {
+        4.. => part(0, 4) | part(len - 4, 4) << (8 * (len - 4)),
+        2 | 3 => part(0, 2) | part(len - 1, 1) << (8 * (len - 1)),
+        1 => part(0, 1),
+        _ => 0,
+    }
+}
+
 impl Fields {
     /// The number of a key, added where it is new.
     pub fn add(&mut self, key: &[u8]) -> usize {
         self.mask |= bit(key);
         self.find(key).unwrap_or_else(|| {
             self.keys.push(key.to_vec());
+            self.heads.push((key.len(), head(key)));
             self.keys.len() - 1
         })
     }
@@ -71,6 +127,11 @@ impl Fields {
     fn find(&self, key: &[u8]) -> Option<usize> {
         if self.mask & bit(key) == 0 {
             return None;
+        }
+        let wanted = (key.len(), head(key));
+        let known = self.heads.iter().position(|known| *known == wanted)?;
+        if key.len() <= 8 || self.keys[known] == key {
+            return Some(known);
         }
         self.keys.iter().position(|known| known == key)
     }
@@ -92,17 +153,20 @@ impl Fields {
         let start = *pos;
         let (time_ns, time, pairs) = read_entry_head(data, pos)?;
         let body = *pos;
-        for _ in 0..pairs {
+        for number in 0..pairs {
             let key_start = *pos;
-            let key = match read_short_key(data, pos) {
-                Some(key) => Some(key),
-                None => long_key(data, pos)?,
+            let known = found.shape.get(number).filter(|known| known.is_at(data, key_start));
+            let field = match known.map(|known| (known.len, known.field)) {
+                // where the value starts does not wait for what is read here
+                Some((len, field)) => {
+                    *pos += len;
+                    field
+                }
+                None => self.learn(data, pos, number, found)?,
             };
             let value = *pos;
             skip_value(data, pos)?;
-            if let Some(key) = key
-                && let Some(field) = self.find(key)
-            {
+            if let Some(field) = field {
                 let place = Place { start: key_start - body, value: value - body, end: *pos - body };
                 if found.places[field].end == 0 {
                     found.places[field] = place;
@@ -118,6 +182,32 @@ impl Fields {
             body: &data[body..*pos],
             bytes: &data[start..*pos],
         })
+    }
+}
+
+impl Fields {
+    /// Reads a key that is another one than the last record had there.
+    #[inline(never)]
+    fn learn(
+        &self,
+        data: &[u8],
+        pos: &mut usize,
+        number: usize,
+        found: &mut Found,
+    ) -> Result<Option<usize>, Malformed> {
+        let start = *pos;
+        let key = match read_short_key(data, pos) {
+            Some(key) => Some(key),
+            None => long_key(data, pos)?,
+        };
+        let field = key.and_then(|key| self.find(key));
+        let known = Known::of(&data[start..*pos], field);
+        if let Some(old) = found.shape.get_mut(number) {
+            *old = known;
+        } else if number == found.shape.len() && number < 256 {
+            found.shape.push(known); // the keys of huge records are not worth the memory
+        }
+        Ok(field)
     }
 }
 

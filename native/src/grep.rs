@@ -6,59 +6,122 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem::Finder;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::accessor::Accessor;
 use crate::event::{Batch, EventBatch};
 use crate::extract::compile;
-use crate::keep::keep;
+use crate::fields::{Fields, Found};
+use crate::keep::keep_by_fields;
 use crate::msgpack::{Entry, Token, read_token};
 use crate::parser::Mismatch;
 use crate::pcre::{Matcher, Regexp, Script};
 use crate::ruby_inspect::write_to_s;
 use crate::ruby_regexp::{self, Flags};
 
+/// Where a value is.
+enum Key {
+    /// A top-level field.
+    Field(usize),
+    /// Deeper.
+    Nested(Accessor),
+}
+
+/// What is searched for.
+enum Pattern {
+    /// A text as it is; without `?`, which stands for what is no UTF-8.
+    Literal(Box<Finder<'static>>),
+    /// A regexp.
+    Regexp(Box<Regexp>),
+}
+
 /// One regexp over one field.
 struct Condition {
-    key: Accessor,
-    regexp: Regexp,
+    key: Key,
+    pattern: Pattern,
 }
 
 impl Condition {
     /// `literal`: the pattern may stand in slashes with flags; otherwise it is source as it is.
-    fn new(key: &str, pattern: &str, literal: bool) -> Result<Self, String> {
+    fn new(key: &str, pattern: &str, literal: bool, fields: &mut Fields) -> Result<Self, String> {
         let (source, flags) = if literal {
             ruby_regexp::split_literal(pattern).map_err(|why| format!("invalid regexp: {why}"))?
         } else {
             (pattern, Flags::default())
         };
         let (regexp, _) = compile(source, flags)?;
-        Ok(Condition { key: Accessor::new(key)?, regexp })
+        let accessor = Accessor::new(key)?;
+        let key = match accessor.top_level_key() {
+            Some(key) => Key::Field(fields.add(key)),
+            None => Key::Nested(accessor),
+        };
+        let pattern = match plain_text(source) {
+            Some(text) if flags == Flags::default() => {
+                Pattern::Literal(Box::new(Finder::new(&text).into_owned()))
+            }
+            _ => Pattern::Regexp(Box::new(regexp)),
+        };
+        Ok(Condition { key, pattern })
+    }
+
+    fn matcher(&self) -> Option<Matcher> {
+        match &self.pattern {
+            Pattern::Literal(_) => None,
+            Pattern::Regexp(regexp) => Some(regexp.matcher()),
+        }
     }
 
     #[inline]
-    fn matches(&self, entry: &Entry<'_>, matcher: &mut Matcher) -> Result<bool, Mismatch> {
-        let Some(value) = self.key.get(entry.body, entry.pairs) else {
-            return matcher.search(&self.regexp, b"", Script::Ascii);
+    fn matches(
+        &self,
+        entry: &Entry<'_>,
+        found: &Found,
+        matcher: &mut Option<Matcher>,
+    ) -> Result<bool, Mismatch> {
+        let value = match &self.key {
+            Key::Field(field) => found.value(entry.body, *field),
+            Key::Nested(accessor) => accessor.get(entry.body, entry.pairs),
         };
-        let text = match read_token(value, &mut 0) {
-            Ok(Token::Str(text) | Token::Bin(text)) => Cow::Borrowed(text),
-            Ok(_) => {
+        let text = match value.map(|value| (value, read_token(value, &mut 0))) {
+            None => Cow::Borrowed(&b""[..]),
+            Some((_, Ok(Token::Str(text) | Token::Bin(text)))) => Cow::Borrowed(text),
+            Some((value, Ok(_))) => {
                 let mut printed = Vec::new();
                 write_to_s(&mut printed, value, &mut 0).map_err(|_| Mismatch::Malformed)?;
                 Cow::Owned(printed)
             }
-            Err(_) => return Err(Mismatch::Malformed),
+            Some((_, Err(_))) => return Err(Mismatch::Malformed),
         };
-        match Script::of(&text) {
-            Script::Bytes => {
-                let text = scrub(&text);
-                matcher.search(&self.regexp, &text, Script::of(&text))
-            }
-            script => matcher.search(&self.regexp, &text, script),
+        match (&self.pattern, matcher) {
+            (Pattern::Literal(finder), _) => Ok(finder.find(&text).is_some()),
+            (Pattern::Regexp(regexp), Some(matcher)) => match Script::of(&text) {
+                Script::Bytes => {
+                    let text = scrub(&text);
+                    matcher.search(regexp, &text, Script::of(&text))
+                }
+                script => matcher.search(regexp, &text, script),
+            },
+            (Pattern::Regexp(_), None) => Ok(false),
         }
     }
+}
+
+/// The text that a pattern without any special character stands for.
+fn plain_text(source: &str) -> Option<Vec<u8>> {
+    let mut text = Vec::with_capacity(source.len());
+    let mut letters = source.bytes();
+    while let Some(letter) = letters.next() {
+        text.push(match letter {
+            b'\\' => letters.next().filter(|next| next.is_ascii_punctuation() && *next != b'?')?,
+            b'.' | b'*' | b'+' | b'?' | b'(' | b')' | b'[' | b']' | b'{' | b'}' | b'|' | b'^' | b'$' => {
+                return None;
+            }
+            letter => letter,
+        });
+    }
+    Some(text)
 }
 
 /// The text with `?` in the place of what is no UTF-8.
@@ -74,11 +137,12 @@ fn scrub(text: &[u8]) -> Vec<u8> {
 }
 
 /// Conditions with working memory of their own.
-type Matchers<'a> = Vec<(&'a Condition, Matcher)>;
+type Matchers<'a> = Vec<(&'a Condition, Option<Matcher>)>;
 
 /// Keeps and drops events by regexps.
 #[pyclass(frozen, module = "forwarder._native")]
 pub struct Grep {
+    fields: Fields,
     /// All must match. An event goes on only if every group is content.
     regexp_and: Vec<Condition>,
     /// One at least must match.
@@ -95,10 +159,10 @@ impl Grep {
     pub fn apply(&self, batch: &Batch) -> (Option<Batch>, usize) {
         let mut groups: [Matchers<'_>; 4] =
             [&self.regexp_and, &self.regexp_or, &self.exclude_and, &self.exclude_or]
-                .map(|group| group.iter().map(|one| (one, one.regexp.matcher())).collect());
+                .map(|group| group.iter().map(|one| (one, one.matcher())).collect());
         let mut failed = 0;
-        let kept = keep(batch, |_, entry| {
-            goes_on(&mut groups, entry).unwrap_or_else(|_| {
+        let kept = keep_by_fields(batch, &self.fields, |entry, found| {
+            goes_on(&mut groups, entry, found).unwrap_or_else(|_| {
                 failed += 1;
                 true
             })
@@ -108,22 +172,27 @@ impl Grep {
 }
 
 #[inline]
-fn goes_on(groups: &mut [Matchers<'_>; 4], entry: &Entry<'_>) -> Result<bool, Mismatch> {
+fn goes_on(groups: &mut [Matchers<'_>; 4], entry: &Entry<'_>, found: &Found) -> Result<bool, Mismatch> {
     let [regexp_and, regexp_or, exclude_and, exclude_or] = groups;
-    if first(regexp_and, entry, false)?
-        || (!regexp_or.is_empty() && !first(regexp_or, entry, true)?)
-        || (!exclude_and.is_empty() && !first(exclude_and, entry, false)?)
+    if first(regexp_and, entry, found, false)?
+        || (!regexp_or.is_empty() && !first(regexp_or, entry, found, true)?)
+        || (!exclude_and.is_empty() && !first(exclude_and, entry, found, false)?)
     {
         return Ok(false);
     }
-    Ok(!first(exclude_or, entry, true)?)
+    Ok(!first(exclude_or, entry, found, true)?)
 }
 
 /// Whether a condition of the group has this outcome.
 #[inline]
-fn first(group: &mut Matchers<'_>, entry: &Entry<'_>, outcome: bool) -> Result<bool, Mismatch> {
+fn first(
+    group: &mut Matchers<'_>,
+    entry: &Entry<'_>,
+    found: &Found,
+    outcome: bool,
+) -> Result<bool, Mismatch> {
     for (condition, matcher) in group {
-        if condition.matches(entry, matcher)? == outcome {
+        if condition.matches(entry, found, matcher)? == outcome {
             return Ok(true);
         }
     }
@@ -138,19 +207,18 @@ impl Grep {
     /// `Grep(regexp_and, regexp_or, exclude_and, exclude_or)`
     #[new]
     fn new(regexp_and: Given, regexp_or: Given, exclude_and: Given, exclude_or: Given) -> PyResult<Self> {
-        let compiled = |given: Given| {
+        let mut fields = Fields::default();
+        let mut compiled = |given: Given| {
             given
                 .iter()
-                .map(|(key, pattern, literal)| Condition::new(key, pattern, *literal))
+                .map(|(key, pattern, literal)| Condition::new(key, pattern, *literal, &mut fields))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(PyValueError::new_err)
         };
-        Ok(Grep {
-            regexp_and: compiled(regexp_and)?,
-            regexp_or: compiled(regexp_or)?,
-            exclude_and: compiled(exclude_and)?,
-            exclude_or: compiled(exclude_or)?,
-        })
+        let groups =
+            (compiled(regexp_and)?, compiled(regexp_or)?, compiled(exclude_and)?, compiled(exclude_or)?);
+        let (regexp_and, regexp_or, exclude_and, exclude_or) = groups;
+        Ok(Grep { fields, regexp_and, regexp_or, exclude_and, exclude_or })
     }
 
     /// The events that go on (None: all of them), and how many of them could not be matched.
@@ -201,6 +269,13 @@ mod tests {
             (b"\xcb\x3f\xf8\0\0\0\0\0\0", r"^1\.5$", true),
             (b"\xc4\x02a\xff", r"^a\?$", true),
             (b"\xa2\xc3\xa9", "^.$", true),
+            (b"\xa2\xc3\xa9", "/\u{e9}/", true),
+            (b"\xa4/a.b", r"/\/a\.b/", true),
+            (b"\xa4/axb", r"/\/a\.b/", false),
+            (b"\xa3a\\b", r"a\\b", true),
+            (b"\xa3a b", r"a\sb", true),
+            (b"\xa1?", r"\?", true),
+            (b"\x2a", "42", true),
         ] {
             assert_eq!(kept(pattern, value), expected, "{pattern} {value:?}");
         }

@@ -16,6 +16,7 @@ pub mod dedup;
 pub mod delimited;
 pub mod drops;
 pub mod event;
+pub mod expression;
 pub mod extract;
 pub mod fields;
 pub mod formatters;

@@ -254,9 +254,24 @@ impl Matcher {
     /// `MatchLimit` where the search was given up.
     #[inline]
     pub fn search(&mut self, regexp: &Regexp, text: &[u8], script: Script) -> Result<bool, Mismatch> {
+        self.search_from(regexp, text, script, 0)
+    }
+
+    /// The same from byte `from` on, where a character starts; look-behind sees what stands before it.
+    ///
+    /// # Errors
+    /// As [`Matcher::search`].
+    #[inline]
+    pub fn search_from(
+        &mut self,
+        regexp: &Regexp,
+        text: &[u8],
+        script: Script,
+        from: usize,
+    ) -> Result<bool, Mismatch> {
         let code = regexp.code(script == Script::Utf8);
         if text.len() <= UNWATCHED_BYTES {
-            let rc = self.run(code, text, 0, None, STEPS + STEPS_PER_BYTE * text.len() as u32);
+            let rc = self.run(code, text, from, None, STEPS + STEPS_PER_BYTE * text.len() as u32);
             if rc > 0 {
                 return Ok(true);
             }
@@ -264,7 +279,13 @@ impl Matcher {
                 return Ok(false);
             }
         }
-        self.search_watched(code, text, script, regexp)
+        self.search_watched(code, text, script, regexp, from)
+    }
+
+    /// Groups of the pattern, the whole match included.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.groups
     }
 
     #[cold]
@@ -274,9 +295,9 @@ impl Matcher {
         text: &[u8],
         script: Script,
         regexp: &Regexp,
+        mut from: usize,
     ) -> Result<bool, Mismatch> {
         let start = Instant::now();
-        let mut from = 0usize;
         let mut portion = PORTION;
         loop {
             let mut last = from.saturating_add(portion) - 1;

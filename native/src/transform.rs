@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyList, PyString};
 use crate::accessor::Accessor;
 use crate::convert::text_to_float;
 use crate::event::{Batch, EventBatch};
+use crate::expression::{self, Context, Raised};
 use crate::fields::{Fields, Found};
 use crate::merge::merge;
 use crate::msgpack::{self, Entry, Malformed, Token, read_token};
@@ -67,13 +68,22 @@ struct Outcome {
     good: Batch,
     /// Events whose time field is none.
     failed: Batch,
+    /// Events for which an expression raises, and what the first of them raises.
+    raised: Batch,
+    why: String,
     /// Placeholders without a value.
     missing: usize,
 }
 
-enum Failure {
+/// Why an event cannot be made.
+#[derive(Debug)]
+pub enum Failure {
+    /// The record is broken.
     Malformed,
+    /// The time field is none.
     Time,
+    /// An expression raises.
+    Raised(String),
 }
 
 impl From<Malformed> for Failure {
@@ -82,14 +92,22 @@ impl From<Malformed> for Failure {
     }
 }
 
+impl From<Raised> for Failure {
+    fn from(why: Raised) -> Self {
+        Failure::Raised(why.0)
+    }
+}
+
 impl RecordTransformer {
     fn apply(&self, batch: &Batch) -> Outcome {
         let good = Batch { tags: batch.tags.clone(), ..Batch::default() };
-        let mut outcome = Outcome { failed: good.clone(), good, missing: 0 };
+        let (failed, raised) = (good.clone(), good.clone());
+        let mut outcome = Outcome { failed, raised, good, missing: 0, why: String::new() };
         let out = &mut outcome.good;
         out.data.reserve(batch.data.len() + batch.data.len() / 4 + 64 * self.sets.len());
         let Ok(mut clock) = TimeFormatter::new(Some("%Y-%m-%d %H:%M:%S %z"), None) else { return outcome };
         let (mut text, mut memory, mut found) = (Vec::new(), Memory::default(), Found::default());
+        let mut expressions = expression::Memory::default();
         for (run, data) in batch.iter_runs() {
             let tag = &*batch.tags[run.tag as usize];
             let parts = TagParts::new(tag);
@@ -107,24 +125,35 @@ impl RecordTransformer {
                     clock: &mut clock,
                     text: &mut text,
                     missing: &mut outcome.missing,
+                    memory: &mut expressions,
                 };
                 let start = out.data.len();
                 let written = self.write_start(&entry, &mut scope, &mut memory, &mut out.data).and_then(
                     |()| match self.slow {
-                        true => Ok(self.write_slowly(&entry, &mut scope, &mut memory, &mut out.data)?),
-                        false => Ok(self.write(&entry, &mut scope, &mut memory, &mut out.data)?),
+                        true => self.write_slowly(&entry, &mut scope, &mut memory, &mut out.data),
+                        false => self.write(&entry, &mut scope, &mut memory, &mut out.data),
                     },
                 );
-                if written.is_ok() {
+                let Err(why) = written else {
                     let len = out.data.len() - start;
                     out.book(run.tag, len);
-                } else {
-                    out.data.truncate(start);
-                    outcome.failed.data.extend_from_slice(entry.bytes);
-                    outcome.failed.book(run.tag, entry.bytes.len());
-                }
+                    continue;
+                };
+                out.data.truncate(start);
+                let failed = match why {
+                    Failure::Raised(why) => {
+                        if outcome.raised.count == 0 {
+                            outcome.why = why;
+                        }
+                        &mut outcome.raised
+                    }
+                    _ => &mut outcome.failed,
+                };
+                failed.data.extend_from_slice(entry.bytes);
+                failed.book(run.tag, entry.bytes.len());
             }
         }
+        outcome.raised = outcome.raised.without_unused_tags();
         outcome.good = outcome.good.without_unused_tags();
         outcome.failed = outcome.failed.without_unused_tags();
         outcome
@@ -132,10 +161,10 @@ impl RecordTransformer {
 
     /// The entry up to the record: with the time as it is, or the one of `renew_time_key`.
     #[inline]
-    fn write_start(
-        &self,
-        entry: &Entry<'_>,
-        scope: &mut Scope<'_>,
+    fn write_start<'a>(
+        &'a self,
+        entry: &Entry<'a>,
+        scope: &mut Scope<'a, '_>,
         memory: &mut Memory,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
@@ -197,13 +226,13 @@ impl RecordTransformer {
 
     /// The record: copied, with the edits at their places and new fields at the end.
     #[inline]
-    fn write(
-        &self,
-        entry: &Entry<'_>,
-        scope: &mut Scope<'_>,
+    fn write<'a>(
+        &'a self,
+        entry: &Entry<'a>,
+        scope: &mut Scope<'a, '_>,
         memory: &mut Memory,
         out: &mut Vec<u8>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), Failure> {
         let found = scope.found;
         let mut count = entry.pairs + self.sets.len();
         memory.edits.clear();
@@ -251,13 +280,13 @@ impl RecordTransformer {
     }
 
     /// The same for what cannot be done in one go.
-    fn write_slowly(
-        &self,
-        entry: &Entry<'_>,
-        scope: &mut Scope<'_>,
+    fn write_slowly<'a>(
+        &'a self,
+        entry: &Entry<'a>,
+        scope: &mut Scope<'a, '_>,
         memory: &mut Memory,
         out: &mut Vec<u8>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), Failure> {
         let Memory { pairs, other, scratch, index, .. } = memory;
         pairs.clear();
         let mut count = entry.pairs;
@@ -297,7 +326,7 @@ impl RecordTransformer {
     }
 }
 
-fn node(compiler: &mut Compiler<'_>, value: &Bound<'_, PyAny>) -> PyResult<Node> {
+fn node(compiler: &mut Compiler<'_, '_>, value: &Bound<'_, PyAny>) -> PyResult<Node> {
     if let Ok(text) = value.cast::<PyString>() {
         return Ok(compiler.text(text.to_str()?));
     }
@@ -317,9 +346,14 @@ fn node(compiler: &mut Compiler<'_>, value: &Bound<'_, PyAny>) -> PyResult<Node>
     Ok(Node::Fixed(packed))
 }
 
+/// Field, placeholder, what is wrong with the expression.
+type NotKnown = (String, String, Option<String>);
+type Applied = (EventBatch, EventBatch, EventBatch, String, usize);
+
 #[pymethods]
 impl RecordTransformer {
-    /// `RecordTransformer(record, *, ...)`, and the placeholders of each field that are none.
+    /// `RecordTransformer(record, *, ...)`, and the placeholders that are none: (field, placeholder, what is
+    /// wrong with the expression).
     #[staticmethod]
     #[pyo3(signature = (record, *, remove_keys, keep_keys, renew_time_key, auto_typecast, ruby, hostname))]
     fn compile(
@@ -330,25 +364,32 @@ impl RecordTransformer {
         auto_typecast: bool,
         ruby: bool,
         hostname: String,
-    ) -> PyResult<(Self, Vec<(String, String)>)> {
+    ) -> PyResult<(Self, Vec<NotKnown>)> {
         let mut fields = Fields::default();
+        let mut context = Context { fields: &mut fields, hostname: hostname.clone(), patterns: 0, clocks: 0 };
         let (mut sets, mut unknown) = (Vec::new(), Vec::new());
         let mut slow = keep_keys.is_some();
         for (key, value) in record {
             let key: String = key.extract()?;
             let mut bad = Vec::new();
             let mut compiler =
-                Compiler { fields: &mut fields, typed: auto_typecast, ruby, unknown: &mut bad };
+                Compiler { context: &mut context, typed: auto_typecast, ruby, unknown: &mut bad };
             let parts = compiler.parts(&key);
             let node = node(&mut compiler, &value)?;
-            unknown.extend(bad.into_iter().map(|placeholder| (key.clone(), placeholder)));
-            let dynamic = parts.iter().any(|part| matches!(part, Part::Placeholder(_)));
+            unknown.extend(
+                bad.into_iter().map(|bad| (key.clone(), bad.text, bad.why.map(|why| why.to_string()))),
+            );
+            let dynamic = !parts.iter().all(|part| matches!(part, Part::Literal(_)));
             slow |= dynamic;
             let mut packed = Vec::new();
+            let name = match parts.as_slice() {
+                [Part::Literal(name)] => name.clone(), // escapes of Ruby are gone
+                _ => key.into_bytes(),
+            };
             if !dynamic {
-                msgpack::write_str(&mut packed, key.as_bytes());
+                msgpack::write_str(&mut packed, &name);
             }
-            let field = fields.add(key.as_bytes());
+            let field = context.fields.add(&name);
             sets.push(Set { key: packed, parts, field, node });
         }
         let accessors = remove_keys
@@ -383,10 +424,11 @@ impl RecordTransformer {
         Ok((made, unknown))
     }
 
-    /// The events that go on, those whose time field is none, and how many placeholders had no value.
+    /// The events that go on, those whose time field is none, those for which an expression raises with what
+    /// the first one raises, and how many placeholders had no value.
     #[pyo3(name = "apply")]
-    fn apply_python(&self, py: Python<'_>, batch: &EventBatch) -> (EventBatch, EventBatch, usize) {
+    fn apply_python(&self, py: Python<'_>, batch: &EventBatch) -> Applied {
         let outcome = py.detach(|| self.apply(&batch.batch));
-        (outcome.good.into(), outcome.failed.into(), outcome.missing)
+        (outcome.good.into(), outcome.failed.into(), outcome.raised.into(), outcome.why, outcome.missing)
     }
 }

@@ -5,13 +5,14 @@ Placeholders in values and in names of fields: `${tag}`, `${tag_parts[n]}`, `${t
 is read. A value that is one placeholder keeps its type (`auto_typecast`). What is no placeholder gives null,
 as in Fluentd, and a warning; so does a field that a record has not.
 
-With `enable_ruby` these are translated: `record["a"]["b"][0]`, `record.dig("a", "b")`, `tag`, `tag_parts[n]`
-and its like, `time`, `time.to_i`, `hostname`, `Socket.gethostname`. Any other expression is refused by name.
+With `enable_ruby` placeholders are expressions: the part of Ruby that docs/expressions.md describes,
+evaluated natively. What it has not is refused when the configuration is read, with what to write instead.
 
-*Delivery*: an event whose `renew_time_key` field is no time goes to `@ERROR` (`invalid_time`).
+*Delivery*: an event whose `renew_time_key` field is no time goes to `@ERROR` (`invalid_time`), and so does
+one for which an expression raises, as `record["a"]["b"]` where there is no `a` (`expression`).
 
-*Differs from Fluentd*: no Ruby runs. Where a part of the way `record["a"]["b"]` is missing the value is null
-(Ruby raises, and the event goes to `@ERROR`).
+*Differs from Fluentd*: no Ruby runs; expressions are a fixed part of the language. Texts that are no UTF-8
+are searched and changed as bytes where Ruby raises.
 """
 
 from __future__ import annotations
@@ -22,11 +23,6 @@ from typing import Any
 from forwarder import _native
 from forwarder.api import ConfigError, EventBatch, Filter, array, boolean, free_sections, string
 
-_TRANSLATED = (
-    'record["a"]["b"], record.dig("a", "b"), tag, tag_parts[n], tag_prefix[n], tag_suffix[n], time, '
-    "time.to_i, hostname"
-)
-
 
 class RecordTransformerFilter(Filter):
     """Sets, keeps and removes fields."""
@@ -35,7 +31,7 @@ class RecordTransformerFilter(Filter):
     keep_keys = array("With `renew_record`: fields of the old record that stay.", None, of="string")
     renew_record = boolean("Start from an empty record.", False)
     renew_time_key = string("Field (of the new record) whose Unix time becomes the event's time.", None)
-    enable_ruby = boolean("Placeholders are Ruby expressions; the usual ones are translated.", False)
+    enable_ruby = boolean("Placeholders are expressions, a part of Ruby.", False)
     auto_typecast = boolean("A value that is one placeholder keeps its type.", True)
     records = free_sections("Fields to set.", name="record")
 
@@ -57,24 +53,22 @@ class RecordTransformerFilter(Filter):
             )
         except ValueError as error:
             raise ConfigError(str(error.args[0]), param="remove_keys") from None
-        for key, text in unknown:
-            if self.enable_ruby:
-                raise ConfigError(
-                    f"{key}: this Ruby is not translated: {text} (translated: {_TRANSLATED}; or write a "
-                    "filter in Python)",
-                    param="record",
-                )
+        for key, text, why in unknown:
+            if why is not None:
+                raise ConfigError(f"{key}: {why}: {text} (see docs/expressions.md)", param=key)
             self.log.warning("unknown placeholder %s in <record>: %s is null", text, key)
 
     def filter_batch(self, batch: EventBatch) -> EventBatch:
         """The changed events."""
-        good, failed, missing = self._native.apply(batch)
-        if missing:
+        good, failed, raised, why, missing = self._native.apply(batch)
+        if missing and not self.enable_ruby:
             self.log_repeated("unknown placeholder: the record has no such field", count=missing)
         if failed:
             self.context.emit_error(
                 failed, "invalid_time", f"renew_time_key: {self.renew_time_key} is no Unix time"
             )
+        if raised:
+            self.context.emit_error(raised, "expression", why)
         return good
 
     def _value(self, key: str, value: Any) -> Any:

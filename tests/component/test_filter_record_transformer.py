@@ -69,6 +69,17 @@ def driver(parameters: str, record: str = "") -> Driver:
             'x ${record["o"]["l"][1]}\ny ${record.dig("o", "k")}\nt ${time.to_i}\nw <${record["a"]}>',
             {**RECORD, "x": "x", "y": "deep", "t": 1_700_000_000, "w": "<s>"},
         ),
+        (
+            "enable_ruby true",
+            "e ${record['n'] > 4 ? record['a'].upcase : {'k' => 1}}\nf ${tag}/${{1 => 'one'}[1]}"
+            '\ng a\\tb [${record["n"] + 1}]\nk${1+1} v\nz ${nil}',
+            {**RECORD, "e": "S", "f": "t.x.y/one", "g": "a\tb [6]", "k2": "v"},
+        ),
+        (
+            "enable_ruby true\nauto_typecast false",
+            'x ${record["n"]}\ny ${record["o"]["l"]}\nw ${record["q"]}',
+            {**RECORD, "x": "5", "y": '[1, "x"]', "w": ""},
+        ),
         ("", "h ${hostname}", {**RECORD, "h": socket.gethostname()}),
     ],
 )
@@ -97,6 +108,15 @@ def test_the_time_comes_from_a_field() -> None:
         assert engine.records("bad") == [{"ts": [1]}, {"ts": True}]
 
 
+def test_an_event_for_which_an_expression_raises_goes_to_error() -> None:
+    with driver("enable_ruby true", 'x ${record["o"]["k"]}\ny a-${record["a"] + "b"}') as engine:
+        engine.emit("t", {"o": {"k": 1}, "a": "z"}, {"a": "z"}, {"o": {}, "a": 5}, {"o": {}, "a": ""})
+        assert [record["y"] for record in engine.records("good")] == ["a-zb", "a-b"]
+        assert engine.records("bad") == [{"a": "z"}, {"o": {}, "a": 5}]
+        assert "undefined method `[]' for nil:NilClass" in engine.log
+        assert "no such field" not in engine.log  # nil is an answer there
+
+
 def test_time_and_several_sections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     with driver("", "t ${time}\n</record>\n<record>\nu 1") as engine:
@@ -115,7 +135,11 @@ def test_unknown_placeholders_are_named() -> None:
         ("keep_keys a", "", "renew_record"),
         ("remove_keys $.a[", "", "$.a["),
         ("enable_ruby true", 'x ${record["a"].crypt("x")}', 'record["a"].crypt("x")'),
-        ("enable_ruby true", 'x ${JSON.parse(record["a"])}', "x: this Ruby"),
+        ("enable_ruby true", 'x ${record["a"].crypt("x")}', "elasticsearch_genid"),
+        ("enable_ruby true", "a 1\nx ${Time.parse(tag)}", "test.conf:7:1"),
+        ("enable_ruby true", "x v-${tag.map(&:to_s)}-w", "blocks cannot run"),
+        ("enable_ruby true", "x ${tag", "x: expected `}`"),
+        ("enable_ruby true", 'x {"k":"${nothing}"}', "nothing stands for nothing"),
     ],
 )
 def test_refused(parameters: str, record: str, mention: str) -> None:

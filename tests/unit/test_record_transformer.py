@@ -38,8 +38,11 @@ def test_as_in_python(
         hostname="h",
     )  # fmt: skip
     assert not unknown
-    good, failed, _ = transformer.apply(EventBatch([("t", EventStream.from_events((5, r) for r in records))]))
+    good, failed, raised, _, _ = transformer.apply(
+        EventBatch([("t", EventStream.from_events((5, r) for r in records))])
+    )
     assert not failed
+    assert not raised
     expected = []
     for record in records:
         new = dict(record) if kept is None else {key: record[key] for key in kept if key in record}

@@ -25,6 +25,8 @@ pub enum Format {
     Rfc3164,
     /// `<34>1 2023-10-11T22:14:15.003Z host app pid msgid - `
     Rfc5424,
+    /// None: a line of a file.
+    Plain,
 }
 
 /// Digits of a sequence number.
@@ -194,6 +196,7 @@ fn line(mode: Mode, format: Format, i: usize, priorities: usize, now: i64, r: &m
                 "<{priority}>1 {year}-{month:02}-{day:02}T{hh:02}:{mm:02}:{ss:02}.{ms:03}Z {host} {ident} {pid} - - "
             )
         }
+        Format::Plain => String::new(),
     };
     let zeros = "0".repeat(DIGITS);
     let sequence_at;

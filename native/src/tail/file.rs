@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::decode::Decoder;
@@ -15,6 +16,8 @@ use crate::sockaddr::check;
 
 /// Bytes of one read.
 pub const BLOCK: usize = 64 << 10;
+/// Descriptors that are left to others, at most a quarter of what there may be.
+const RESERVED: u64 = 1024;
 /// So many bytes at its start tell a file from another one.
 const HEAD: usize = 64;
 
@@ -79,6 +82,21 @@ pub fn open(path: &CString) -> io::Result<OwnedFd> {
     let fd = check(unsafe { libc::open(path.as_ptr(), flags) })?;
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether so many descriptors are in use that files must not keep theirs: outputs, buffers and servers need some.
+/// The system gives the lowest number that is free.
+#[must_use]
+pub fn is_scarce(fd: &OwnedFd) -> bool {
+    static LIMIT: OnceLock<u64> = OnceLock::new();
+    let limit = *LIMIT.get_or_init(|| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: room for the answer.
+        let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
+        let most = if known { limit.rlim_cur } else { 1024 };
+        most - (most / 4).min(RESERVED)
+    });
+    u64::try_from(fd.as_raw_fd()).is_ok_and(|number| number >= limit)
 }
 
 fn read_at(fd: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -318,9 +336,13 @@ impl File {
         filling: &mut Filling<'_>,
     ) -> io::Result<Turn> {
         if self.fd.is_none() {
-            let Ok(fd) = open(&self.path) else {
-                self.at_end = true;
-                return Ok(Turn::End);
+            let fd = match open(&self.path) {
+                Ok(fd) => fd,
+                Err(why) => {
+                    self.at_end = true;
+                    let full = matches!(why.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+                    return if full { Err(why) } else { Ok(Turn::End) };
+                }
             };
             let status = Status::of_open(&fd)?;
             if status.inode != self.inode || !status.regular {

@@ -161,9 +161,10 @@ impl Tailer {
             let (fd, status) = match file::open(&path) {
                 Ok(fd) => {
                     let status = Status::of_open(&fd)?;
-                    (Some(fd).filter(|_| !self.config.limits.open_on_every_update), status)
+                    let keeps = !self.config.limits.open_on_every_update && !file::is_scarce(&fd);
+                    (Some(fd).filter(|_| keeps), status)
                 }
-                // it is opened for each turn then
+                // as above: it is opened for each turn then
                 Err(why) if matches!(why.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                     (None, Status::at(&path)?)
                 }

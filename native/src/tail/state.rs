@@ -6,7 +6,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use super::file::{BLOCK, File, Group, Limits, Status, Turn};
+use super::file::{BLOCK, File, Group, Limits, Status, Turn, is_scarce};
 use super::fill::{Basket, Filling, Recipe};
 use super::join::{Join, Joining};
 use super::watch::{Id, Seen, Watches};
@@ -379,7 +379,8 @@ impl State {
                     ended = true;
                 }
             }
-            if ended && config.limits.open_on_every_update && file.fd.take().is_some() {
+            let keeps = !config.limits.open_on_every_update && !file.fd.as_ref().is_some_and(is_scarce);
+            if ended && !keeps && file.fd.take().is_some() {
                 self.counts.closed += 1;
             }
         }

@@ -2,21 +2,21 @@
 //!
 //! A placeholder is `${...}` up to the first brace, or a word such as `__NAME__`. Known are `${tag}`,
 //! `${tag_parts[n]}`, `${tag_prefix[n]}`, `${tag_suffix[n]}`, `${time}`, `${hostname}` and
-//! `${record["key"]}`; any other is nil.
+//! `${record["key"]}`; any other is nil. With `enable_ruby` it is an expression ([`crate::expression`]); the
+//! simplest of those take the same short way.
 
-use crate::accessor::{Accessor, Step};
-use crate::fields::{Fields, Found};
-use crate::msgpack::{self, Malformed, write_text};
+use super::Failure;
+use crate::expression::{self, Context, Env, List, Method, Refused, Value};
+use crate::fields::Found;
+use crate::msgpack::{self, write_text};
 use crate::ruby_inspect::write_to_s;
 use crate::time::TimeFormatter;
 
 /// What a placeholder stands for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub enum Source {
     /// A top-level field.
     Field(usize),
-    /// What is in a top-level field.
-    Nested(Accessor),
     /// The tag.
     Tag,
     /// One part of the tag.
@@ -36,21 +36,23 @@ pub enum Source {
 }
 
 /// A piece of a text.
-#[derive(Debug, Clone)]
 pub enum Part {
     /// As it is.
     Literal(Vec<u8>),
     /// What a placeholder gives, as text.
     Placeholder(Source),
+    /// What an expression gives, as text.
+    Expression(Box<expression::Node>),
 }
 
 /// A compiled value.
-#[derive(Debug, Clone)]
 pub enum Node {
     /// The same for all events, as MessagePack.
     Fixed(Vec<u8>),
     /// One placeholder, whose value keeps its type.
     Whole(Source),
+    /// One expression, whose value keeps its type.
+    Expression(Box<expression::Node>),
     /// A text.
     Text(Vec<Part>),
     /// An array.
@@ -59,26 +61,42 @@ pub enum Node {
     Map(Vec<(Vec<Part>, Node)>),
 }
 
-/// Compiles texts.
-pub struct Compiler<'a> {
-    /// Gets the fields that are needed.
-    pub fields: &'a mut Fields,
-    /// `auto_typecast`: a text that is one placeholder keeps the value's type.
-    pub typed: bool,
-    /// `enable_ruby`: nested fields and `time.to_i` too.
-    pub ruby: bool,
-    /// Gets the placeholders that are none.
-    pub unknown: &'a mut Vec<String>,
+/// A text that cannot be compiled.
+pub struct Unknown {
+    /// The placeholder, or the text with expressions.
+    pub text: String,
+    /// What is wrong with an expression.
+    pub why: Option<Refused>,
 }
 
-impl Compiler<'_> {
+/// Compiles texts.
+pub struct Compiler<'a, 'f> {
+    /// What expressions share; gets the fields that are needed.
+    pub context: &'a mut Context<'f>,
+    /// `auto_typecast`: a text that is one placeholder keeps the value's type.
+    pub typed: bool,
+    /// `enable_ruby`: placeholders are expressions.
+    pub ruby: bool,
+    /// Gets the placeholders that are none.
+    pub unknown: &'a mut Vec<Unknown>,
+}
+
+impl Compiler<'_, '_> {
     /// A text as a value.
     pub fn text(&mut self, text: &str) -> Node {
+        if self.ruby && self.typed && text.matches("${").count() == 1 {
+            let whole = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+            if let Some(inner) = whole {
+                let parsed = expression::parse(inner, self.context);
+                return self.understood(inner, parsed).map_or_else(|| fixed(b""), whole_node);
+            }
+        }
         let mut parts = self.parts(text);
         if self.typed
+            && !self.ruby
             && let [Part::Placeholder(source)] = parts.as_slice()
         {
-            return Node::Whole(source.clone());
+            return Node::Whole(*source);
         }
         match parts.as_mut_slice() {
             [] => fixed(b""),
@@ -87,16 +105,27 @@ impl Compiler<'_> {
         }
     }
 
+    fn understood<T>(&mut self, text: &str, parsed: Result<T, Refused>) -> Option<T> {
+        match parsed {
+            Ok(parsed) => Some(parsed),
+            Err(why) => {
+                self.unknown.push(Unknown { text: text.to_owned(), why: Some(why) });
+                None
+            }
+        }
+    }
+
     /// A text's pieces.
     pub fn parts(&mut self, text: &str) -> Vec<Part> {
+        if self.ruby {
+            let parsed = expression::interpolated(text, self.context);
+            let nodes = self.understood(text, parsed).unwrap_or_default();
+            return nodes.into_iter().map(part).collect();
+        }
         let mut parts = Vec::new();
         let (mut from, mut at) = (0, 0);
-        if self.ruby && !text.starts_with("${") && (text.contains('\\') || text.contains("#{")) {
-            self.unknown.push(text.to_owned());
-        }
         while at < text.len() {
-            let len = placeholder_len(&text.as_bytes()[at..]);
-            let Some(len) = len.filter(|_| !self.ruby || text[at..].starts_with('$')) else {
+            let Some(len) = placeholder_len(&text.as_bytes()[at..]) else {
                 at += text[at..].chars().next().map_or(1, char::len_utf8);
                 continue;
             };
@@ -116,10 +145,9 @@ impl Compiler<'_> {
 
     fn source(&mut self, placeholder: &str) -> Source {
         let inner = placeholder.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).unwrap_or("");
-        let inner = if self.ruby { inner.trim() } else { inner };
         let source = self.known(inner);
         if source.is_none() {
-            self.unknown.push(placeholder.to_owned());
+            self.unknown.push(Unknown { text: placeholder.to_owned(), why: None });
         }
         source.unwrap_or(Source::Unknown)
     }
@@ -127,10 +155,8 @@ impl Compiler<'_> {
     fn known(&mut self, inner: &str) -> Option<Source> {
         match inner {
             "tag" => return Some(Source::Tag),
-            "time" | "time.to_s" if self.ruby || inner == "time" => return Some(Source::Time),
-            "time.to_i" if self.ruby => return Some(Source::Seconds),
+            "time" => return Some(Source::Time),
             "hostname" => return Some(Source::Hostname),
-            "Socket.gethostname" if self.ruby => return Some(Source::Hostname),
             _ => {}
         }
         for (name, make) in [
@@ -143,46 +169,48 @@ impl Compiler<'_> {
                 return (number.to_string() == index).then(|| make(number));
             }
         }
-        if self.ruby {
-            return self.path(inner);
-        }
         let key = inner.strip_prefix("record[\"")?.strip_suffix("\"]")?;
-        Some(Source::Field(self.fields.add(key.as_bytes())))
-    }
-
-    /// `record["a"]["b"][0]` or `record.dig("a", "b")`.
-    fn path(&mut self, inner: &str) -> Option<Source> {
-        let mut steps = Vec::new();
-        if let Some(arguments) = inner.strip_prefix("record.dig(").and_then(|rest| rest.strip_suffix(')')) {
-            for argument in arguments.split(',') {
-                steps.push(step(argument.trim())?);
-            }
-        } else {
-            let mut rest = inner.strip_prefix("record")?;
-            while !rest.is_empty() {
-                let (index, after) = rest.strip_prefix('[')?.split_once(']')?;
-                steps.push(step(index.trim())?);
-                rest = after;
-            }
-        }
-        let Some((Step::Key(first), more)) = steps.split_first() else { return None };
-        let field = self.fields.add(first);
-        if more.is_empty() {
-            return Some(Source::Field(field));
-        }
-        Some(Source::Nested(Accessor::from_steps(steps)))
+        Some(Source::Field(self.context.fields.add(key.as_bytes())))
     }
 }
 
-fn step(text: &str) -> Option<Step> {
-    let quoted = ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote));
-    match quoted {
-        Some(key) if !key.contains(['"', '\'', '\\', '#', '[', ']']) => {
-            Some(Step::Key(key.as_bytes().to_vec()))
+/// The simplest expressions as what they stand for, which needs no evaluation.
+fn simple(node: &expression::Node) -> Option<Source> {
+    use expression::Node as Is;
+    Some(match node {
+        Is::Field(field) => Source::Field(*field),
+        Is::Tag => Source::Tag,
+        Is::Time => Source::Time,
+        Is::Call(inner, Method::ToI, arguments, false) if arguments.is_empty() => match **inner {
+            Is::Time => Source::Seconds,
+            _ => return None,
+        },
+        Is::Index(inner, arguments) => {
+            let [Is::Fixed(Value::Int(index))] = arguments.as_slice() else { return None };
+            let index = i64::try_from(*index).ok()?;
+            match **inner {
+                Is::Tags(List::Parts) => Source::TagPart(index),
+                Is::Tags(List::Prefix) => Source::TagPrefix(index),
+                Is::Tags(List::Suffix) => Source::TagSuffix(index),
+                _ => return None,
+            }
         }
-        Some(_) => None,
-        None => text.parse().ok().map(Step::Index),
+        _ => return None,
+    })
+}
+
+fn whole_node(node: expression::Node) -> Node {
+    if let expression::Node::Fixed(Value::Text(text)) = &node {
+        return fixed(text);
     }
+    simple(&node).map_or_else(|| Node::Expression(Box::new(node)), Node::Whole)
+}
+
+fn part(node: expression::Node) -> Part {
+    if let expression::Node::Fixed(Value::Text(text)) = &node {
+        return Part::Literal(text.to_vec());
+    }
+    simple(&node).map_or_else(|| Part::Expression(Box::new(node)), Part::Placeholder)
 }
 
 fn fixed(text: &[u8]) -> Node {
@@ -238,7 +266,7 @@ impl TagParts {
 }
 
 /// One event, and what is needed to write its values.
-pub struct Scope<'a> {
+pub struct Scope<'a, 'm> {
     /// The tag.
     pub tag: &'a str,
     /// Its parts.
@@ -254,14 +282,27 @@ pub struct Scope<'a> {
     /// The host's name.
     pub hostname: &'a str,
     /// Ruby's `Time#to_s`.
-    pub clock: &'a mut TimeFormatter,
+    pub clock: &'m mut TimeFormatter,
     /// Working memory for texts.
-    pub text: &'a mut Vec<u8>,
+    pub text: &'m mut Vec<u8>,
     /// Counts placeholders without a value.
-    pub missing: &'a mut usize,
+    pub missing: &'m mut usize,
+    /// Working memory of expressions.
+    pub memory: &'m mut expression::Memory,
 }
 
-impl Scope<'_> {
+impl<'a> Scope<'a, '_> {
+    fn env(&mut self) -> Env<'a, '_> {
+        Env {
+            tag: self.tag,
+            time_ns: self.time_ns,
+            body: self.body,
+            pairs: self.pairs,
+            found: self.found,
+            memory: self.memory,
+        }
+    }
+
     fn part_of_tag(&self, source: &Source) -> Option<&str> {
         let (start, end) = match source {
             Source::Tag => (0, self.tag.len()),
@@ -276,7 +317,6 @@ impl Scope<'_> {
     fn field(&self, source: &Source) -> Option<&[u8]> {
         match source {
             Source::Field(field) => self.found.value(self.body, *field),
-            Source::Nested(accessor) => accessor.get(self.body, self.pairs),
             _ => None,
         }
     }
@@ -305,9 +345,13 @@ impl Scope<'_> {
     }
 
     /// Appends a source's value as text.
-    fn write_part(&mut self, source: &Source, text: &mut Vec<u8>) -> Result<(), Malformed> {
+    fn write_part(&mut self, source: &Source, text: &mut Vec<u8>) -> Result<(), Failure> {
         if let Some(value) = self.field(source) {
-            return write_to_s(text, value, &mut 0);
+            if let [0xa0..=0xbf, short @ ..] = value {
+                text.extend_from_slice(short); // a short text, as most are
+                return Ok(());
+            }
+            return Ok(write_to_s(text, value, &mut 0)?);
         }
         if let Some(part) = self.part_of_tag(source) {
             text.extend_from_slice(part.as_bytes());
@@ -325,11 +369,18 @@ impl Scope<'_> {
         Ok(())
     }
 
+    /// Appends an expression's value as text.
+    fn write_expression(&mut self, node: &'a expression::Node, text: &mut Vec<u8>) -> Result<(), Failure> {
+        let mut env = self.env();
+        let value = node.eval(&mut env)?;
+        Ok(value.write_to_s(&mut env, text)?)
+    }
+
     /// Appends a text as MessagePack.
     ///
     /// # Errors
-    /// [`Malformed`] for a record that is broken.
-    pub fn write_parts(&mut self, parts: &[Part], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    /// A record that is broken, an expression that raises.
+    pub fn write_parts(&mut self, parts: &'a [Part], out: &mut Vec<u8>) -> Result<(), Failure> {
         let mut text = std::mem::take(self.text);
         text.clear();
         let mut outcome = Ok(());
@@ -337,6 +388,7 @@ impl Scope<'_> {
             match part {
                 Part::Literal(literal) => text.extend_from_slice(literal),
                 Part::Placeholder(source) => outcome = outcome.and(self.write_part(source, &mut text)),
+                Part::Expression(node) => outcome = outcome.and(self.write_expression(node, &mut text)),
             }
         }
         write_text(out, &text, false);
@@ -349,11 +401,16 @@ impl Node {
     /// Appends the value for an event as MessagePack.
     ///
     /// # Errors
-    /// [`Malformed`] for a record that is broken.
-    pub fn write(&self, scope: &mut Scope<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    /// A record that is broken, an expression that raises.
+    pub fn write<'a>(&'a self, scope: &mut Scope<'a, '_>, out: &mut Vec<u8>) -> Result<(), Failure> {
         match self {
             Node::Fixed(packed) => out.extend_from_slice(packed),
             Node::Whole(source) => scope.write_whole(source, out),
+            Node::Expression(node) => {
+                let mut env = scope.env();
+                let value = node.eval(&mut env)?;
+                value.write(&mut env, out)?;
+            }
             Node::Text(parts) => scope.write_parts(parts, out)?,
             Node::Array(nodes) => {
                 msgpack::write_array_header(out, nodes.len());

@@ -14,11 +14,21 @@ use loadgen::os::{pin, raise_file_limit, wait_until, write_digits};
 use loadgen::{DIGITS, Format, Mode, pool};
 
 const USAGE: &str = "usage: forwardgen --port P [--mode packed|array|message|lines|apache] [--batch N] [--ack on|off] \
-[--window N] [--rate EVENTS_PER_SECOND|0=unpaced] [--count N | --seconds S] [--first N] [--core N] [--idle N]";
-const OPTIONS: &[&str] =
-    &["port", "mode", "batch", "ack", "window", "rate", "count", "seconds", "first", "core", "idle"];
+[--window N] [--rate EVENTS_PER_SECOND|0=unpaced] [--count N | --seconds S] [--first N] [--core N] [--idle N] [--fields 4..10]";
+const OPTIONS: &[&str] = &[
+    "port", "mode", "batch", "ack", "window", "rate", "count", "seconds", "first", "core", "idle", "fields",
+];
 /// Of an event's text, so that an event is about 250 bytes.
 const TEXT: usize = 186;
+/// Fields that an event has besides host, ident, stream and message, where more are asked for: as MessagePack pairs.
+const MORE: [&[u8]; 6] = [
+    b"\xa5level\xa4info",
+    b"\xa9container\xa6/web-1",
+    b"\xaccontainer_id\xac4f1c0a9be210",
+    b"\xa4zone\xaaeu-west-1b",
+    b"\xa6status\xcc\xc8",
+    b"\xa5bytes\xcd\x14\x03",
+];
 /// Different messages in turn: more than fit the first cache.
 const MESSAGES: usize = 4;
 /// Length of a chunk's id, as of the 16 bytes in base64 that clients send.
@@ -76,7 +86,13 @@ fn run() -> Result<(), String> {
     if batch == 0 || (plan.count == u64::MAX && plan.seconds == f64::MAX) {
         return Err(USAGE.to_owned());
     }
-    let mut bursts: Vec<Burst> = (0..MESSAGES).map(|i| burst(shape, batch, i, plan.window > 0)).collect();
+    let fields = arguments.or("fields", 4)?;
+    if !(4..=4 + MORE.len()).contains(&fields) {
+        return Err(USAGE.to_owned());
+    }
+    let more = &MORE[..fields - 4];
+    let mut bursts: Vec<Burst> =
+        (0..MESSAGES).map(|i| burst(shape, batch, i, plan.window > 0, more)).collect();
     send(&plan, &mut bursts).map_err(|e| e.to_string())
 }
 
@@ -94,7 +110,7 @@ fn now() -> u32 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as u32)
 }
 
-fn burst(shape: Shape, batch: usize, turn: usize, ack: bool) -> Burst {
+fn burst(shape: Shape, batch: usize, turn: usize, ack: bool, more: &[&[u8]]) -> Burst {
     let lines = pool(Mode::Apache, Format::Rfc3164, batch * (turn + 1), 1, 1, i64::from(now()));
     let (mut body, mut numbers) = (vec![], vec![]);
     for line in &lines[batch * turn..batch * (turn + 1)] {
@@ -117,12 +133,12 @@ fn burst(shape: Shape, batch: usize, turn: usize, ack: bool) -> Burst {
             }
             Shape::Single => {
                 body.extend_from_slice(b"\x93\xaabench.test");
-                let at = event(&mut body, text);
+                let at = event(&mut body, text, more);
                 // the entry's own array header is not part of this form
                 body.remove(at.0);
                 at.1 - 1
             }
-            _ => event(&mut body, text).1,
+            _ => event(&mut body, text, more).1,
         };
         numbers.push(at + line.sequence_at - from);
     }
@@ -130,12 +146,15 @@ fn burst(shape: Shape, batch: usize, turn: usize, ack: bool) -> Burst {
 }
 
 /// Appends `[time, record]`; where it starts, and where the text in it does.
-fn event(out: &mut Vec<u8>, text: &[u8]) -> (usize, usize) {
+fn event(out: &mut Vec<u8>, text: &[u8], more: &[&[u8]]) -> (usize, usize) {
     let start = out.len();
     out.extend_from_slice(b"\x92\xd7\x00");
     out.extend_from_slice(&now().to_be_bytes());
     out.extend_from_slice(&123_456_789_u32.to_be_bytes());
-    out.extend_from_slice(b"\x84\xa4host\xa5web01\xa5ident\xa5httpd\xa6stream\xa6stdout\xa7message");
+    out.push(0x84 + more.len() as u8);
+    out.extend_from_slice(b"\xa4host\xa5web01\xa5ident\xa5httpd\xa6stream\xa6stdout");
+    out.extend_from_slice(&more.concat());
+    out.extend_from_slice(b"\xa7message");
     put_text(out, text);
     (start, out.len() - text.len())
 }
@@ -236,7 +255,7 @@ impl Acks {
 /// Opens `count` connections, each with one event over it, and keeps them.
 fn idle(plan: &Plan, count: usize) -> io::Result<()> {
     raise_file_limit();
-    let mut one = burst(Shape::Single, 1, 0, false);
+    let mut one = burst(Shape::Single, 1, 0, false, &[]);
     let mut open = Vec::with_capacity(count);
     for number in 0..count {
         let mut socket = TcpStream::connect(("127.0.0.1", plan.port))?;
