@@ -151,8 +151,9 @@ class BulkEncoder:
         as lists remove_keys, remove_keys_on_update, target_index_key and target_type_key (split at dots);
         remove_keys_on_update_key; only where they are switched on tag_key, chunk_id_key,
         flatten_hashes_separator. And routing_name ("_routing" before version 7), with_type (the action line
-        has a `_type`), deterministic_id (events without an id get one that is the same at every retry).
-        None and absent: the default.
+        has a `_type`), deterministic_id (events without an id get one that is the same at every retry),
+        index_template (text with `${...}` and a tag's delimiter: the index, or with logstash_format what
+        stands before `index` and the date). None and absent: the default.
 
         Raises:
             ValueError: an unknown option or value, a broken accessor or time format.
@@ -186,6 +187,9 @@ class BulkRequests:
     @property
     def bulks(self) -> list[Bulk]:
         """The requests, in order; none for no events."""
+    @property
+    def indices(self) -> list[str]:
+        """The indices that they are for, each once."""
     @property
     def refused(self) -> list[tuple[str, EventStream]]:
         """Events that cannot be sent: "missing_id", "bad_id", "bad_routing", "bad_parent", "bad_index" (the
@@ -221,6 +225,23 @@ class Bulk:
         """The events that items were made of. Raises IndexError."""
     def only(self, indices: Sequence[int]) -> Bulk:
         """A request of some of the items, with the ids they have. Raises IndexError."""
+
+@final
+class BulkGroups:
+    """Divides chunks by what templates give for their events. For any number of threads."""
+
+    def __new__(cls, templates: Sequence[str], delimiter: str) -> BulkGroups:
+        """`templates`: texts with `${...}`, of which `record['a']['b']`, `tag`, `tag_parts[1]`,
+        `Time.at(time).strftime('%Y')`, `||` and `downcase` are known; `delimiter`: of the tag's parts.
+
+        Raises:
+            ValueError: the expression that is not.
+        """
+    def divide(
+        self, data: bytes | Iterable[bytes], tag: str | None
+    ) -> tuple[list[tuple[list[str], EventStream]], EventStream]:
+        """Groups of events with the texts that they have in common, and those for which a template gives
+        nothing."""
 
 @final
 class BulkOutcome:

@@ -39,6 +39,7 @@ MEANT: Final = (
     ("system", "config_include_dir", "not set: FLUENT_CONF_INCLUDE_DIR or /etc/fluent/conf.d, as in Fluentd"),
     ("system", "log > rotate_age", "a period's name, or a number as text"),
     ("metrics local", "default_labels", "nothing shows them"),
+    ("output elasticsearch*", "rollover_index", "a text there; false here as there means no"),
     ("output forward", "<transport>", "declared by a helper of Fluentd; its forward output does not use it"),
     ("parser *", "expression", "Fluentd's own expression, which is built in there too"),
     ("input tail", "group > pattern", "Fluentd's pattern for container logs, built in there too"),

@@ -23,6 +23,9 @@ class Limits(NamedTuple):
     timekey_wait: float = 600.0
     late_seconds: float = 0.0
     """Least age of a chunk whose time slot is over when its first event comes."""
+    waiting_count: bool = True
+    """Whether chunks that wait for a retry count as queued. Not where the limit is the default: one chunk
+    that fails again and again, of an index that takes nothing, would keep all others from being tried."""
 
     @classmethod
     def of(cls, buffer: BufferSection) -> Limits:
@@ -38,7 +41,7 @@ class Limits(NamedTuple):
             buffer.chunk_limit_size, buffer.chunk_limit_records, buffer.chunk_full_threshold, total,
             buffer.queued_chunks_limit_size or buffer.flush_thread_count,
             buffer.flush_interval if mode == "interval" else None, timekey, buffer.timekey_wait,
-            buffer.flush_thread_interval,
+            buffer.flush_thread_interval, buffer.queued_chunks_limit_size is not None,
         )  # fmt: skip
 
     def fits(self, size_bytes: int, count: int) -> bool:

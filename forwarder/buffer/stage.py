@@ -111,6 +111,12 @@ class Buffer:
         return len(self._ready) + len(self._waiting)
 
     @property
+    def _queues(self) -> bool:
+        """Whether a chunk is queued for its age or its time slot."""
+        count = self.queued if self.limits.waiting_count else len(self._ready)
+        return count < self.limits.queued_chunks
+
+    @property
     def full(self) -> bool:
         """Whether nothing more may be appended. The limit is soft by one batch per emitting thread."""
         return self.size_bytes >= self.limits.total_bytes or self.short
@@ -195,7 +201,7 @@ class Buffer:
                 if chunk is not None:
                     if heap[0][0] > time:
                         break
-                    if self.queued >= self.limits.queued_chunks:
+                    if not self._queues:
                         return
                     self._queue(chunk)
                 heappop(heap)
@@ -203,7 +209,7 @@ class Buffer:
     def next_due(self, now: float, wall: float) -> float | None:
         """Seconds until `queue_due` or `take` has something to do; None: not before an append."""
         waits = [self._waiting[0][0] - now] if self._waiting else []
-        if self.queued < self.limits.queued_chunks:
+        if self._queues:
             for heap, time in ((self._by_age, now), (self._by_slot, wall)):
                 while heap and self._planned(heap[0]) is None:
                     heappop(heap)

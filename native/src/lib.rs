@@ -81,7 +81,7 @@ mod _native {
     #[pymodule_export]
     use crate::budget::{MemoryBudget, MemoryLoan};
     #[pymodule_export]
-    use crate::bulk::{Bulk, BulkEncoder, BulkRequests};
+    use crate::bulk::{Bulk, BulkEncoder, BulkGroups, BulkRequests};
     #[pymodule_export]
     use crate::bulk_response::{BulkOutcome, parse_bulk_response};
     #[pymodule_export]

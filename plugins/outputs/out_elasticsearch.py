@@ -12,39 +12,29 @@ not end a chunk; the start does not wait for the cluster; the nodes are those of
 
 from __future__ import annotations
 
-import base64
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from forwarder._native import BulkEncoder
-from forwarder.api import (
-    Chunk,
-    ConfigError,
-    ForwarderError,
-    Output,
-    UnrecoverableError,
-    optional_section,
-    placeholders,
-)
-from forwarder.plugins.outputs.elasticsearch import hosts, templates
+from forwarder._native import BulkEncoder, BulkRequests
+from forwarder.api import Chunk, ConfigError, Output, optional_section, placeholders
+from forwarder.api.metrics import Family
+from forwarder.plugins.outputs.elasticsearch import rollover, templates
+from forwarder.plugins.outputs.elasticsearch.clusters import Clusters
+from forwarder.plugins.outputs.elasticsearch.ignored import Ignored
 from forwarder.plugins.outputs.elasticsearch.parameters import (
-    Addresses,
-    Connections,
-    Credentials,
     Documents,
     Failures,
     Metadata,
+    Reaching,
     Setup,
-    Version,
 )
 
 if TYPE_CHECKING:
-    import ssl
-
     from forwarder.api.buffering import ChunkKeys
-    from forwarder.plugins.outputs.elasticsearch.cluster import Cluster, Options
+    from forwarder.plugins.outputs.elasticsearch.cluster import Cluster
     from forwarder.plugins.outputs.elasticsearch.delivery import Rules
 
 _LEVELS: Final = {"no_compression": None, "best_speed": 1, "best_compression": 9, "default_compression": 6}
@@ -53,12 +43,11 @@ _SELECTOR: Final = "Fluent::Plugin::ElasticseatchFallbackSelector"
 _NO_OWN_TYPES: Final = 7
 _NO_TYPES: Final = 8
 """The versions from which on the only mapping type is `_doc`, and from which on there is none."""
-_CLUSTERS: Final = 64
+_PATIENCE: Final = 0.5
+"""Share of `request_timeout` that the cluster may wait for its own parts."""
 
 
-class ElasticsearchOutput(
-    Addresses, Credentials, Connections, Version, Documents, Failures, Setup, Output
-):  # fmt: skip
+class ElasticsearchOutput(Reaching, Documents, Failures, Setup, Output):
     """Documents in an Elasticsearch or OpenSearch cluster."""
 
     multi_workers_ready = True
@@ -73,136 +62,99 @@ class ElasticsearchOutput(
     }
 
     def configure(self) -> None:
-        self._addresses = self.hosts or self.host
         self._check_chunk_keys()
         self._check_choices()
-        self._user, self._password = self._credentials()
-        self._moving = self.cloud_id is None and "${" in self._addresses
-        if not self._moving:
-            self._nodes(self._addresses)
-        self._tls = self._tls_context()
-        self._installer = templates.Installer(templates.configured(self), self, self.log)
+        self._clusters = Clusters(self, self.buffer.flush_thread_count, self.log)
+        try:
+            self._ignored = Ignored(self.ignore_exceptions, backup=self.exception_backup)
+        except ValueError as error:
+            raise ConfigError(str(error), param="ignore_exceptions") from None
+        rollover.check(self, self.log)
+        named, others = templates.configured(self)
+        self._rollover: rollover.Rollover | None = None
+        if rollover.wanted(self):
+            self._installer = templates.Installer(others, self, self.log)
+            self._rollover = rollover.Rollover(named[0], self, self._installer)
+        else:
+            self._installer = templates.Installer([*named, *others], self, self.log)
         self._encoders: dict[int, BulkEncoder] = {}
-        self._encoder(self.default_elasticsearch_version)
-        self._clusters: dict[str, Cluster] = {}
-        self._lock = threading.Lock()
+        self._check_encoding()
 
     def start(self) -> None:
-        if self.verify_es_version_at_startup and not self._moving:
-            # early, so that a wrong address is in the log before the first chunk is due
-            threading.Thread(target=self._look, name=f"{self.context.id}-version", daemon=True).start()
+        if not self.verify_es_version_at_startup or self._clusters.moving:
+            return
+        if "max_retry_get_es_version" in self.given:
+            self._clusters.wait(self._set_up)
+        else:
+            look = partial(self._clusters.look, self._set_up)
+            threading.Thread(target=look, name=f"{self.context.id}-version", daemon=True).start()
 
     def write(self, chunk: Chunk) -> None:
-        from forwarder.plugins.outputs.elasticsearch.delivery import Delivery  # noqa: PLC0415 - see _cluster
+        # Here and not above: the HTTP client costs megabytes, and `forwarder check` can do without.
+        from forwarder.plugins.outputs.elasticsearch.delivery import Delivery  # noqa: PLC0415
 
-        cluster = self._cluster(self.extract_placeholders(self._addresses, chunk) if self._moving else "")
-        major = self._major(cluster)
+        cluster = self._clusters.at(self._address(chunk))
+        major = self._clusters.major(cluster)
+        if self._installer.due() and self._rollover is not None:
+            self._rollover.forget()
         self._installer.install(cluster, lambda text: self._fill(text, chunk))
+        # before anything is encoded: chunks that wait for their turn cost no memory
+        with cluster.pressure.turn() as turn:
+            requests = self._encode(cluster, major, chunk)
+            if self._rollover is not None:
+                self._roll(self._rollover, cluster, requests.indices, lambda text: self._fill(text, chunk))
+            Delivery(self, self._rules(), cluster, chunk, turn).run(requests)
+
+    def _encode(self, cluster: Cluster, major: int, chunk: Chunk) -> BulkRequests:
         dated = self.logstash_format
-        requests = self._encoder(major).encode(
+        return self._encoder(major).encode(
             chunk.blocks(),
             tag=chunk.key.tag,
-            index=self._fill(self.logstash_prefix, chunk) + self.logstash_prefix_separator
-            if dated
-            else self._fill(self.index_name, chunk),
+            index=self._index(chunk),
             date_format=self._fill(self.logstash_dateformat, chunk) if dated else "",
             type_name=self._fill(self.type_name, chunk) if major < _NO_OWN_TYPES else "_doc",
             pipeline=None if self.pipeline is None else self._fill(self.pipeline, chunk),
             chunk_id=chunk.id,
             limit_bytes=self._limit(cluster),
         )
-        Delivery(self, self._rules(), cluster, chunk).run(requests)
+
+    def measure(self) -> Iterable[Family]:
+        """How hard the clusters push back."""
+        return self._clusters.measure(self.context.id)
 
     def close(self) -> None:
-        for cluster in self._clusters.values():
-            cluster.close()
-        self._clusters.clear()
+        self._clusters.close()
 
     # ------------------------------------------------------------ the cluster
 
-    def _cluster(self, addresses: str) -> Cluster:
-        """The connections to the cluster at these addresses; "": the only one."""
-        # Here and not above: the HTTP client costs megabytes, and `forwarder check` can do without.
-        from forwarder.plugins.outputs.elasticsearch.cluster import Cluster  # noqa: PLC0415
-
-        with self._lock:
-            cluster = self._clusters.get(addresses)
-            if cluster is None:
-                try:
-                    nodes = self._nodes(addresses or self._addresses)
-                except ConfigError as error:
-                    raise UnrecoverableError(error.message, whole=True) from None
-                if len(self._clusters) >= _CLUSTERS:
-                    self._clusters.pop(next(iter(self._clusters))).close()
-                cluster = self._clusters[addresses] = Cluster(nodes, self._options())
-            return cluster
-
-    def _options(self) -> Options:
-        from forwarder.plugins.outputs.elasticsearch.cluster import Options  # noqa: PLC0415 - see _cluster
-
-        headers = {name: str(value) for name, value in self.custom_headers.items()}
-        if self.api_key is not None:
-            headers["authorization"] = f"ApiKey {base64.b64encode(self.api_key.encode()).decode()}"
-        return Options(
-            self.request_timeout, self.resurrect_after, self.buffer.flush_thread_count + 1, headers,
-            self._tls, first_alive=self.selector_class_name is not None,
-            trace=self.log.info if self.with_transporter_log else None,
-        )  # fmt: skip
-
     def search_cluster(self, timeout: float) -> Cluster:
         """As `forwarder.api.search.SearchOutput` says."""
-        from forwarder.plugins.outputs.elasticsearch.cluster import Cluster  # noqa: PLC0415 - see _cluster
+        return self._clusters.another(timeout)
 
-        if self._moving:
-            raise ConfigError("the address holds placeholders: give another one", param="hosts")
-        return Cluster(self._nodes(self._addresses), self._options()._replace(timeout=timeout))
+    def _set_up(self) -> None:
+        """Sees to what can be seen to before there is a chunk."""
+        cluster = self._clusters.at("")
+        self._clusters.major(cluster)
+        if self._installer.fixed:
+            self._installer.install(cluster, str)
+        texts = (self.index_name, *(self._rollover.texts if self._rollover is not None else ()))
+        if self._rollover is not None and not self.logstash_format and not any(map(_holds, texts)):
+            self._roll(self._rollover, cluster, [self.index_name.lower()], str)
 
-    def _nodes(self, addresses: str) -> list[hosts.Node]:
-        defaults = hosts.Defaults(self.scheme, self.port, self.path, self._user, self._password)
-        name = "cloud_id" if self.cloud_id is not None else "hosts" if self.hosts is not None else "host"
-        try:
-            if self.cloud_id is not None:
-                return [hosts.cloud(self.cloud_id, self._user, self._password)]
-            return hosts.parse(addresses, defaults)
-        except ValueError as error:
-            raise ConfigError(f"{name}: {error}", param=name) from None
-
-    def _look(self) -> None:
-        try:
-            cluster = self._cluster("")
-            self._major(cluster)
-            if self._installer.fixed:
-                self._installer.install(cluster, str)
-        except Exception as error:
-            self.log.warning("the cluster is not ready yet", error=error)
-
-    def _major(self, cluster: Cluster) -> int:
-        """The cluster's major version, asked for once. Raises what `Cluster.version` raises."""
-        if not self.verify_es_version_at_startup:
-            return self.default_elasticsearch_version
-        with cluster.lock:
-            if cluster.major is None:
-                cluster.major = self._ask(cluster)
-            return cluster.major
-
-    def _ask(self, cluster: Cluster) -> int:
-        default = self.default_elasticsearch_version
-        try:
-            found = cluster.version()
-        except ForwarderError as error:
-            cluster.failures += 1
-            patient = cluster.failures <= self.max_retry_get_es_version
-            if patient or self.fail_on_detecting_es_version_retry_exceed:
-                raise
-            self.log.warning("cannot find out the version: default_elasticsearch_version is assumed",
-                             version=default, error=error)  # fmt: skip
-            return default
-        if found is None:
-            self.log.warning("the cluster tells no version: default_elasticsearch_version is assumed",
-                             version=default, cluster=cluster.name)  # fmt: skip
-            return default
-        self.log.info("connected", version=found[1], cluster=cluster.name)
-        return found[0]
+    def _roll(
+        self, roll: rollover.Rollover, cluster: Cluster, indices: Sequence[str], fill: Callable[[str], str]
+    ) -> None:
+        """Sees to the aliases behind which the documents of a chunk go."""
+        if roll.alias is not None:
+            roll.prepare(cluster, fill(roll.alias), fill(self.index_name), fill, dated=False)
+            return
+        start = (fill(self.logstash_prefix) + self.logstash_prefix_separator).lower()
+        for index in indices:
+            if self.logstash_format and index.startswith(start):
+                name = f"{fill(self.application_name)}{self.logstash_prefix_separator}".lower()
+                roll.prepare(cluster, index, start + name + index[len(start) :], fill, dated=True)
+            else:
+                roll.prepare(cluster, index, index, fill, dated=False)
 
     def _limit(self, cluster: Cluster) -> int:
         limits = (self.bulk_message_request_threshold, cluster.limit_bytes)
@@ -242,15 +194,30 @@ class ElasticsearchOutput(
             "with_type": major < _NO_OWN_TYPES or (major < _NO_TYPES and not self.suppress_type_name),
         }
 
+    def _check_encoding(self) -> None:
+        """Raises ConfigError for what no body can be made with."""
+        self._encoder(self.default_elasticsearch_version)
+
     def _operation(self) -> str:
         """With our own ids a document that is there already is the same one: it need not be written again."""
         return "create" if self.deterministic_id and self.id_key is None else self.write_operation
+
+    def _address(self, chunk: Chunk) -> str:
+        """Where the chunk goes; "": to the only cluster."""
+        clusters = self._clusters
+        return self.extract_placeholders(clusters.addresses, chunk) if clusters.moving else ""
+
+    def _index(self, chunk: Chunk) -> str:
+        """The index; with logstash_format what stands before its date."""
+        if self.logstash_format:
+            return self._fill(self.logstash_prefix, chunk) + self.logstash_prefix_separator
+        return self._fill(self.index_name, chunk)
 
     def _fill(self, template: str, chunk: Chunk) -> str:
         return self.extract_placeholders(template, chunk)
 
     def _rules(self) -> Rules:
-        from forwarder.plugins.outputs.elasticsearch.delivery import Rules  # noqa: PLC0415 - see _cluster
+        from forwarder.plugins.outputs.elasticsearch.delivery import Rules  # noqa: PLC0415 - see write
 
         return Rules(
             updates=self.write_operation in ("update", "upsert"),
@@ -259,13 +226,15 @@ class ElasticsearchOutput(
             compression=_LEVELS[self.compression_level],
             silent=frozenset() if self.emit_error_for_missing_id else frozenset({"missing_id"}),
             time_error_tag=self.time_parse_error_tag,
+            patience_ms=max(1, int(self.request_timeout * 1000 * _PATIENCE)),
+            ignored=self._ignored,
         )
 
     # ------------------------------------------------------------ checks of the configuration
 
     def _check_chunk_keys(self) -> None:
         keys = self._keys()
-        templates = (self._addresses, self.index_name, self.logstash_prefix, self.logstash_dateformat)
+        templates = (self.hosts or self.host, self.index_name, self.logstash_prefix, self.logstash_dateformat)
         if not keys.tag and "_index" not in keys.fields and not any(
             _varies(template, keys) for template in templates
         ):  # fmt: skip
@@ -290,35 +259,10 @@ class ElasticsearchOutput(
                 "deterministic_id is for new documents, not for updates", param="deterministic_id"
             )
 
-    def _credentials(self) -> tuple[str | None, str | None]:
-        if self.cloud_id is not None and self.cloud_auth is None:
-            raise ConfigError("cloud_auth must be present if cloud_id is present", param="cloud_id")
-        if self.user is not None and self.password is None:
-            raise ConfigError("password must be present if user is present", param="user")
-        if self.cloud_auth is not None:
-            user, _, password = self.cloud_auth.partition(":")
-            return user, password
-        return hosts.escaped(self.user), hosts.escaped(self.password)
 
-    def _tls_context(self) -> ssl.SSLContext | None:
-        if (self.ssl_min_version is None) != (self.ssl_max_version is None):
-            raise ConfigError("ssl_min_version and ssl_max_version must be set together", param="ssl_version")
-        if self.client_key is not None and self.client_cert is None:
-            raise ConfigError("client_key needs client_cert", param="client_key")
-        if not (self.scheme == "https" or "https://" in self._addresses or self.cloud_id is not None):
-            return None
-        from forwarder.api.tls_client import TlsOptions  # noqa: PLC0415 - only with TLS
-
-        if not self.ssl_verify:
-            self.log.warning("ssl_verify false: whoever answers gets the events and the credentials")
-        return TlsOptions(
-            lowest=self.ssl_min_version or self.ssl_version, highest=self.ssl_max_version,
-            insecure=not self.ssl_verify,
-            ca_paths=[self.ca_file] if self.ca_file is not None else [], ca_param="ca_file",
-            system_authorities=self.ca_file is None,
-            cert_path=self.client_cert, key_path=self.client_key, passphrase=self.client_key_pass,
-            cert_param="client_cert",
-        ).context()  # fmt: skip
+def _holds(template: str) -> bool:
+    """Whether `template` may hold placeholders."""
+    return "${" in template or "%" in template
 
 
 def _varies(template: str, keys: ChunkKeys) -> bool:

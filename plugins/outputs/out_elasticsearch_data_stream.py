@@ -47,8 +47,14 @@ class ElasticsearchDataStreamOutput(ElasticsearchOutput):
     def configure(self) -> None:
         if self.write_operation in ("update", "upsert"):
             raise ConfigError("a data stream takes new documents only", param="write_operation")
-        for name in ("logstash_format", "target_index_key", "target_type_key"):
-            if getattr(self, name):
+        for name in (
+            "logstash_format",
+            "target_index_key",
+            "target_type_key",
+            "enable_ilm",
+            "rollover_index",
+        ):
+            if getattr(self, name) not in (None, False, "false"):
                 raise ConfigError(f"{name} does not go with data_stream_name", param=name)
         for name, value in self._forced.items():
             setattr(self, name, value)
@@ -72,8 +78,8 @@ class ElasticsearchDataStreamOutput(ElasticsearchOutput):
         super().configure()
 
     def write(self, chunk: Chunk) -> None:
-        cluster = self._cluster(self.extract_placeholders(self._addresses, chunk) if self._moving else "")
-        self._major(cluster)
+        cluster = self._clusters.at(self._address(chunk))
+        self._clusters.major(cluster)
         self._prepare(cluster, chunk)
         super().write(chunk)
 

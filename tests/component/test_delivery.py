@@ -599,6 +599,19 @@ def test_a_secondary_that_explains_events_and_fails_leaves_the_books_balanced() 
         assert (totals.in_flight, totals.added, totals.lost) == (0, 2, 4)
 
 
+def test_a_chunk_that_always_fails_does_not_keep_younger_ones_from_being_queued() -> None:
+    fast = "flush_interval 0.02\nflush_thread_interval 0.01\nretry_wait 0.01\nretry_max_interval 0.02"
+    with run(buffered(fast, "tag")) as driver:
+        output = capture(driver)
+        output.fail_with = lambda chunk: OSError("no") if chunk.key.tag == "bad" else None  # type: ignore[union-attr]
+        driver.emit("bad", {"i": 1})
+        driver.wait_for(lambda: driver["out_test"].failures >= 3)
+        driver.emit("good", {"i": 2})
+        driver.wait_for_events(1)
+        output.fail_with = lambda _: None
+        driver.wait_for_events(2)
+
+
 def test_chunks_that_always_fail_do_not_hold_up_the_others() -> None:
     parameters = "retry_wait 0\nretry_type periodic\nretry_forever true\nflush_mode immediate"
     with run(buffered(parameters, "tag")) as driver:

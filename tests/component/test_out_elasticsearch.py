@@ -386,8 +386,7 @@ def test_without_an_error_label_rejected_documents_are_counted(server: BulkServe
     ("status", "kind"),
     [
         (429, "es_rejected_execution_exception"),
-        (503, "unavailable_shards_exception"),
-        (403, "cluster_block_exception"),
+        (503, "node_closed_exception"),
     ],
 )
 def test_documents_without_room_are_sent_again_alone(server: BulkServer, status: int, kind: str) -> None:
@@ -406,6 +405,31 @@ def test_documents_without_room_are_sent_again_alone(server: BulkServer, status:
         books = driver[OUTPUT]
         assert (books.delivered, books.failures, books.to_error) == (5, 0, 0)
     assert fields(server.bulks, "n") == [[1, 2, 3, 4, 5], [2, 4], [4]]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (503, "unavailable_shards_exception"),
+        (429, "cluster_block_exception"),
+        (403, "cluster_block_exception"),
+    ],
+)
+def test_documents_of_an_index_that_takes_nothing_hold_up_nobody(
+    server: BulkServer, status: int, kind: str
+) -> None:
+    blocked = True
+    server.rule = lambda _, doc: failure(status, kind) if blocked and doc["n"] % 2 else None
+    with run(config(server, "bulk_message_request_threshold 100", buffer="retry_wait 0.2")) as driver:
+        send(driver, *numbers(*range(10)))
+        driver.wait_for(lambda: driver[OUTPUT].failures >= 1)
+        assert [doc["n"] for doc in server.taken] == [0, 2, 4, 6, 8], "those behind the first one went too"
+        numbers_sent = [n for each in fields(server.bulks, "n") for n in each]
+        assert numbers_sent[:10] == list(range(10)), "none was sent twice in a row"
+        blocked = False
+        settled(driver)
+        assert driver[OUTPUT].delivered == 10
+    assert sorted(doc["n"] for doc in server.taken) == list(range(10))
 
 
 def test_what_is_still_without_room_goes_back_to_the_buffer_alone(server: BulkServer) -> None:
@@ -537,6 +561,9 @@ def test_a_chunk_without_anything_to_send(server: BulkServer) -> None:
 
 # ------------------------------------------------------------ configuration
 
+TEMPLATE = Path(__file__).with_name("index_template.json")
+ROLLED = f"template_name x\ntemplate_file {TEMPLATE}"
+
 
 @pytest.mark.parametrize(
     ("parameters", "words"),
@@ -555,14 +582,18 @@ def test_a_chunk_without_anything_to_send(server: BulkServer) -> None:
         ("deterministic_id true\nwrite_operation update", "not for updates"),
         ("max_retry_get_es_version -1", "must not be negative"),
         ("index_prefix x", "logstash_prefix"),
-        ("enable_ilm true", "lifecycle"),
+        ("enable_ilm true", "needs template_name and template_file"),
+        ("rollover_index true", "needs template_name and template_file"),
+        (f"{ROLLED}\nenable_ilm true\ndeflector_alias a", "does not go with enable_ilm"),
+        ('ilm_policy {"a":1}\nilm_policies {"b":{"a":1}}', "exclude each other"),
+        ("ilm_policy_overwrite true", "requires a non empty ilm_policy"),
         ("template_name x", "must be set together"),
         ("template_name x\ntemplate_file /nowhere.json", "cannot read /nowhere.json"),
         ("template_name x\ntemplate_file /dev/null", "template 'x' is no JSON"),
         ('templates {"x":"/nowhere.json"}', "cannot read /nowhere.json"),
         ('customize_template {"x":"y"}', "needs template_file"),
         ("max_retry_putting_template -1", "must not be negative"),
-        ("ignore_exceptions [\"Foo\"]", "Ruby class"),
+        ("ignore_exceptions [\"Foo\"]", "Ruby class Foo has no counterpart"),
         ("target_index_affinity true", "not searched for"),
         ("catch_transport_exception_on_retry false", "tried again"),
         ("time_key x\ninclude_timestamp true\ntime_key_format %!", "%!"),
@@ -587,6 +618,9 @@ def test_what_is_wrong_is_named(parameters: str, words: str) -> None:
         "index_name x-%Y.%m.%d\n<buffer time>\ntimekey 1d\n</buffer>",
         "logstash_prefix ${a}\n<buffer a>\n</buffer>",
         "unrecoverable_error_types [\"out_of_memory_error\"]\nuse_legacy_template true",
+        f"{ROLLED}\nenable_ilm true\nrollover_index true\nindex_date_pattern \"\"\nilm_policy_id ${{tag}}",
+        "validate_client_version true\nmax_retry_get_es_version 3\nexception_backup false",
+        "ignore_exceptions [\"Faraday::TimeoutError\",\"Elastic::Transport::Transport::Errors::NotFound\"]",
         f"cloud_id x:{base64.b64encode(b'h$e$k').decode()}\ncloud_auth u:p",
     ],
 )  # fmt: skip
@@ -624,6 +658,6 @@ def test_the_example_of_the_documentation(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("ES_PASSWORD", "hunter2")
     text = (Path(__file__).parents[2] / "docs/elasticsearch.md").read_text().split("```")[1]
     with run(text, start=False) as driver:
-        assert [str(node) for node in driver.plugin(OUTPUT)._nodes("https://es1:9200")] == [
+        assert [str(node) for node in driver.plugin(OUTPUT)._clusters.nodes("https://es1:9200")] == [
             "https://es1:9200"
         ]

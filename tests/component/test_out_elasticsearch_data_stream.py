@@ -28,7 +28,8 @@ class Managed(BulkServer):
     ("name", "words"),
     [("-x", "must not start with"), ("..", "must not start with"), ("a b", "must not contain"),
      ("Ab", "lowercase"), ("a" * 250, "longer than 255"), ("x\nwrite_operation update", "new documents only"),
-     ("x\nlogstash_format true", "does not go with"),
+     ("x\nlogstash_format true", "does not go with"), ("x\nenable_ilm true", "does not go with"),
+     ("x\nrollover_index true", "does not go with"),
      ("x\ndata_stream_ilm_policy nonsense", "no JSON object")],
 )  # fmt: skip
 def test_what_is_wrong_is_named(name: str, words: str) -> None:

@@ -45,6 +45,43 @@ def elasticsearch(_one_elasticsearch: Node) -> Node:
     return _one_elasticsearch
 
 
+TIGHT = {
+    "thread_pool.write.size": "1",
+    "thread_pool.write.queue_size": "1",
+    "http.max_content_length": "100kb",
+}
+"""Writes with one thread, queues one request, and takes bodies up to 100 kB."""
+
+
+@pytest.fixture(scope="session")
+def tight_elasticsearch(search_node: StartNode) -> Iterator[Node]:
+    """A small and busy Elasticsearch."""
+    with search_node("elasticsearch", TIGHT) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def _one_opensearch(search_node: StartNode) -> Iterator[Node]:
+    with search_node("opensearch", TIGHT) as node:
+        yield node
+
+
+@pytest.fixture
+def opensearch(_one_opensearch: Node) -> Node:
+    """A small and busy OpenSearch, the same one for all tests of this process."""
+    if not _one_opensearch.running:
+        _one_opensearch.start()
+    return _one_opensearch
+
+
+@pytest.fixture(params=["elasticsearch", "opensearch"])
+def tight_node(request: pytest.FixtureRequest) -> Node:
+    """Each of the two, small and busy."""
+    name = "tight_elasticsearch" if request.param == "elasticsearch" else "opensearch"
+    node: Node = request.getfixturevalue(name)
+    return node
+
+
 @pytest.fixture
 def index() -> str:
     """An index name, or a prefix for names, that no other test has."""

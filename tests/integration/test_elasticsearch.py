@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -258,18 +258,6 @@ def test_write_operations(
 # ------------------------------------------------------------------ what the server does not take
 
 
-def test_a_mapping_conflict_harms_no_neighbours(elasticsearch: Node, index: str) -> None:
-    send(elasticsearch, f"index_name {index}", {"n": 0, "code": 200})
-    records = [{"n": n, "code": "many" if n in (3, 7) else n} for n in range(1, 11)]
-    driver = send(elasticsearch, f"index_name {index}", *records)
-    assert [source["n"] for source in sources(elasticsearch, index)] == [0, 1, 2, 4, 5, 6, 8, 9, 10]
-    assert driver.records("rejected") == [{"n": 3, "code": "many"}, {"n": 7, "code": "many"}]
-    books = driver["es"]
-    assert books.error_reasons == {"document_parsing_exception": 2}
-    assert books.delivered == 8
-    assert "failed to parse field [code] of type [long]" in driver.log
-
-
 def test_a_refused_index_name(elasticsearch: Node, index: str) -> None:
     records = [{"n": 1, "to": f"{index} x"}, {"n": 2}]
     driver = send(elasticsearch, f"index_name {index}\n    target_index_key to", *records)
@@ -285,85 +273,7 @@ def test_a_body_in_gzip(elasticsearch: Node, index: str) -> None:
     assert [source["n"] for source in sources(elasticsearch, index)] == list(range(500))
 
 
-# ------------------------------------------------------------------ a small and busy node
-
-
-@pytest.fixture(scope="module")
-def tight_node(search_node: Any) -> Any:
-    """One that writes with one thread, queues one request, and takes bodies up to 100 kB."""
-    settings = {
-        "thread_pool.write.size": "1",
-        "thread_pool.write.queue_size": "1",
-        "http.max_content_length": "100kb",
-    }
-    with search_node("elasticsearch", settings) as node:
-        yield node
-
-
-def rejections(node: Node) -> int:
-    """Writes that found the queue full."""
-    stats = node.request("GET", "/_nodes/stats/thread_pool").body
-    return sum(each["thread_pool"]["write"]["rejected"] for each in stats["nodes"].values())
-
-
-def test_a_full_queue_delays_and_loses_nothing(tight_node: Node, index: str) -> None:
-    buffer = "flush_thread_count 8\n    chunk_limit_records 20"
-    settings = f"index_name {index}-${{tag}}\n  deterministic_id true"
-    expected = 0
-    with run(config(tight_node, settings, buffer=buffer)) as driver:
-        deadline = time.monotonic() + 60
-        while rejections(tight_node) == 0:  # how many it takes is the machine's business
-            assert time.monotonic() < deadline, "the queue was never full"
-            for tag in range(16):
-                driver.emit(f"t{tag}", *({"n": expected + n, "text": "x" * 200} for n in range(20)))
-                expected += 20
-        settle(driver, expected, 200)
-        assert driver["es"].delivered == expected
-        assert "429 es_rejected_execution_exception" in driver.log
-    assert tight_node.count(f"{index}-*") == expected
-    query = {"size": 0, "aggs": {"distinct": {"cardinality": {"field": "n", "precision_threshold": 40_000}}}}
-    found = tight_node.request("POST", f"/{index}-*/_search", query).body
-    assert found["aggregations"]["distinct"]["value"] == expected
-
-
-def test_a_body_that_is_too_large_is_divided(tight_node: Node, index: str) -> None:
-    records = [{"n": n, "text": "x" * 30_000} for n in range(20)]
-    records.insert(10, {"n": 99, "text": "y" * 150_000})
-    driver = send(tight_node, f"index_name {index}", *records)
-    assert [source["n"] for source in sources(tight_node, index)] == list(range(20))
-    books = driver["es"]
-    assert books.delivered == 20
-    assert books.to_error == 1
-    assert [record["n"] for record in driver.records("rejected")] == [99]
-    assert "413" in driver.log
-
-
-# ------------------------------------------------------------------ a node that stops
-
-
-def test_a_killed_node_costs_nothing(elasticsearch: Node, index: str) -> None:
-    buffer = "flush_thread_count 4\n    chunk_limit_records 50"
-    settings = f"index_name {index}\n  deterministic_id true\n  request_timeout 10s"
-    count = 0
-    with run(config(elasticsearch, settings, buffer=buffer)) as driver:
-
-        def emit(until: int) -> None:
-            nonlocal count
-            while count < until:
-                driver.emit("app", *({"n": count + n} for n in range(50)))
-                count += 50
-
-        emit(2000)
-        driver.wait_for(lambda: driver["es"].delivered > 0, 60)
-        elasticsearch.kill()  # with requests on their way, answered and not
-        emit(4000)
-        driver.wait_for(lambda: "cannot reach" in driver.log, 60)
-        elasticsearch.start()
-        emit(6000)
-        settle(driver, count, 120)
-        assert driver["es"].delivered == count
-    found = [source["n"] for source in sources(elasticsearch, index)]
-    assert found == list(range(count))  # nothing lost, nothing doubled
+# ------------------------------------------------------------------ a node that is slow
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
@@ -398,8 +308,11 @@ def test_an_answer_that_comes_too_late(elasticsearch: Node, index: str, determin
     ("release", "output"),
     [("elasticsearch7", "elasticsearch"), ("elasticsearch9", "elasticsearch"), ("opensearch", "opensearch")],
 )
-def test_other_releases(search_node: Callable[..., Any], index: str, release: str, output: str) -> None:
-    with search_node(release) as node:
+def test_other_releases(
+    request: pytest.FixtureRequest, search_node: Callable[..., Any], index: str, release: str, output: str
+) -> None:
+    shared = release == "opensearch"
+    with nullcontext(request.getfixturevalue(release)) if shared else search_node(release) as node:
         reply = node.request("GET", "/")
         assert reply.body["version"]["number"] == RELEASES[release].version
         settings = f"""logstash_format true

@@ -6,6 +6,7 @@ the optional modules. `python -m searchnode` (with `tests` as PYTHONPATH) runs o
 
 from searchnode.maven import Unavailable
 from searchnode.node import Node, Reply
+from searchnode.proxy import Answer, Proxy
 from searchnode.release import RELEASES, Release
 
-__all__ = ["RELEASES", "Node", "Release", "Reply", "Unavailable"]
+__all__ = ["RELEASES", "Answer", "Node", "Proxy", "Release", "Reply", "Unavailable"]

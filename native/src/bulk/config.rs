@@ -4,6 +4,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::expression::Template;
 use crate::accessor::Accessor;
 
 /// The bulk API's action.
@@ -75,6 +76,8 @@ pub struct Config {
     pub flatten: Option<String>,
     /// `target_index_key`, split at its dots.
     pub target_index_key: Vec<String>,
+    /// The index, or with `logstash_format` what stands before it, where it differs from event to event.
+    pub index_template: Option<Template>,
     /// `target_type_key`, split at its dots: only taken out of the record.
     pub target_type_key: Vec<String>,
     /// `include_index_in_url`: one request per index.
@@ -108,6 +111,7 @@ impl Default for Config {
             suppress_doc_wrap: false,
             flatten: None,
             target_index_key: Vec::new(),
+            index_template: None,
             target_type_key: Vec::new(),
             include_index_in_url: false,
             with_type: false,
@@ -169,6 +173,11 @@ impl Config {
                 "flatten_hashes_separator" => config.flatten = value.extract()?,
                 "target_index_key" => config.target_index_key = value.extract()?,
                 "target_type_key" => config.target_type_key = value.extract()?,
+                "index_template" => {
+                    let (text, delimiter): (String, String) = value.extract()?;
+                    config.index_template =
+                        Some(Template::new(&text, &delimiter).map_err(PyValueError::new_err)?);
+                }
                 "include_index_in_url" => config.include_index_in_url = value.extract()?,
                 "with_type" => config.with_type = value.extract()?,
                 "deterministic_id" => config.deterministic_id = value.extract()?,

@@ -6,7 +6,7 @@
 
 mod apart;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 
@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
 
 use super::config::{Config, Operation};
 use super::dates::{Dated, FieldTime, FieldTimeCache};
+use super::expression::{Clocks, Template};
 use super::keys::Keys;
 use super::record::Record;
 use crate::accessor::{Accessor, Step};
@@ -77,6 +78,8 @@ pub struct Part {
 pub struct Outcome {
     /// The requests, in order.
     pub parts: Vec<Part>,
+    /// The indices that they are for.
+    pub indices: Vec<Box<str>>,
     /// Events that cannot be sent, by reason: where their entries start.
     pub refused: Vec<(&'static str, Vec<usize>)>,
     /// Entries for `time_parse_error_tag`: fields that are no time.
@@ -139,8 +142,9 @@ impl Encoder {
         }
         added.extend(config.tag_key.iter().chain(&config.chunk_id_key).map(String::as_bytes));
         // where two added fields have one name the later one counts
-        let mut always =
-            config.flatten.is_some() || (1..added.len()).any(|at| added[..at].contains(&added[at]));
+        let mut always = config.flatten.is_some()
+            || config.index_template.is_some()
+            || (1..added.len()).any(|at| added[..at].contains(&added[at]));
         added.iter().for_each(|key| keys.add(key));
         config.remove_keys.iter().for_each(|key| keys.add(key.as_bytes()));
         if updates {
@@ -219,6 +223,9 @@ struct Run<'a> {
     index: String,
     places: HashMap<Box<str>, usize>,
     place: usize,
+    /// `index_template`, with its clocks.
+    template: Option<(&'a Template, Clocks)>,
+    named: HashSet<Box<str>>,
     outcome: Outcome,
     /// The action line up to what an event adds; with nothing to add, up to the document's record.
     head: Vec<u8>,
@@ -272,6 +279,11 @@ impl<'a> Run<'a> {
             index: String::new(),
             places: HashMap::new(),
             place: 0,
+            template: match &config.index_template {
+                Some(template) => Some((template, template.clocks()?)),
+                None => None,
+            },
+            named: HashSet::new(),
             outcome: Outcome::default(),
             head: Vec::new(),
             step: date.granularity(),

@@ -4,6 +4,8 @@
 mod config;
 mod dates;
 pub mod encode;
+pub mod expression;
+mod groups;
 mod keys;
 mod record;
 
@@ -24,6 +26,7 @@ use crate::event::EventStream;
 use crate::msgpack::{Entries, read_entry};
 pub use config::{Config, Operation};
 use encode::{Encoder, Part, Target};
+pub use groups::BulkGroups;
 
 /// The entries that bodies were made of: one block or several.
 struct Source {
@@ -180,7 +183,14 @@ impl BulkEncoder {
             count: outcome.time_error_count,
         };
         let time_errors = Py::new(py, time_errors)?;
-        Ok(BulkRequests { bulks, refused, time_errors, unreadable_bytes: outcome.unreadable, source })
+        Ok(BulkRequests {
+            bulks,
+            indices: outcome.indices.into_iter().map(String::from).collect(),
+            refused,
+            time_errors,
+            unreadable_bytes: outcome.unreadable,
+            source,
+        })
     }
 }
 
@@ -191,6 +201,9 @@ pub struct BulkRequests {
     /// The requests, in order.
     #[pyo3(get)]
     bulks: Vec<Py<Bulk>>,
+    /// The indices that documents go to.
+    #[pyo3(get)]
+    indices: Vec<String>,
     /// Events that cannot be sent, by reason.
     #[pyo3(get)]
     refused: Vec<(&'static str, Py<EventStream>)>,

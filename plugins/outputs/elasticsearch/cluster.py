@@ -28,22 +28,42 @@ from elastic_transport import (
 from urllib3.exceptions import ConnectTimeoutError
 
 from forwarder.api import ForwarderError
+from forwarder.plugins.outputs.elasticsearch.pressure import Pressure
 
 if TYPE_CHECKING:
     from forwarder.plugins.outputs.elasticsearch.hosts import Node
 
 _SICK: Final = frozenset({502, 503, 504})
 """Answers of a node (or of a proxy for it) that another node may not give."""
+_ELASTICSEARCH: Final = range(5, 10)
+_OPENSEARCH: Final = range(1, 4)
+"""The major versions whose bulk API is known."""
 _LONGEST_RETRY_AFTER: Final = 10.0
 _TEXT: Final = 300
 
 
 class UnreachableError(ForwarderError):
-    """No node answered."""
+    """No node answered.
+
+    Attributes:
+        late: one was there, but took longer than `request_timeout`.
+    """
+
+    def __init__(self, message: str, *, late: bool = False) -> None:
+        super().__init__(message)
+        self.late = late
 
 
 class RefusedError(ForwarderError):
-    """The cluster answered, but not with what was asked for."""
+    """The cluster answered, but not with what was asked for.
+
+    Attributes:
+        status: of the answer; 0: of its documents, or unknown.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Response(NamedTuple):
@@ -65,6 +85,8 @@ class Options(NamedTuple):
     """For how long a node that failed is left alone at most."""
     connections: int = 1
     """Per node."""
+    chunks: int = 1
+    """How many may be on their way at once."""
     headers: Mapping[str, str] = {}
     context: ssl.SSLContext | None = None
     trace: Callable[[str], None] | None = None
@@ -98,10 +120,14 @@ class Cluster:
         """Elasticsearch's major version once it is known."""
         self.opensearch = False
         """Whether it is OpenSearch, once the version is known."""
+        self.known = True
+        """Whether its version is one that this output is made for, as far as it is known."""
         self.failures = 0
         """How often the version could not be found out."""
         self.lock = threading.Lock()
         """For `major`."""
+        self.pressure = Pressure(options.chunks)
+        """How many chunks may be on their way."""
 
     def request(
         self,
@@ -125,7 +151,7 @@ class Cluster:
                 self._pool.mark_dead(node)
                 why = f"{node.base_url} does not answer in time"
                 if not any(isinstance(each, ConnectTimeoutError) for each in error.errors):
-                    raise UnreachableError(why) from error
+                    raise UnreachableError(why, late=True) from error
                 continue
             except TransportError as error:
                 self._pool.mark_dead(node)
@@ -144,21 +170,25 @@ class Cluster:
 
     def version(self) -> tuple[int, str] | None:
         """(major version, what it calls itself); None: the answer holds no version. OpenSearch counts as
-        Elasticsearch 8: it knows no mapping types.
+        Elasticsearch 8: it knows no mapping types. Sets `opensearch` and `known`.
 
         Raises:
             UnreachableError: no node answers. RefusedError: one answers with an error.
         """
         response = self.request("GET", "/", headers={"accept": "application/json"})
         if response.status != 200:
-            raise RefusedError(explain(response, "GET /"))
+            raise RefusedError(explain(response, "GET /"), response.status)
         try:
             version: Any = json.loads(response.body)["version"]
             number = str(version["number"])
+            major = int(number.partition(".")[0])
             if version.get("distribution") == "opensearch":
                 self.opensearch = True
+                # one that calls itself 7.10.2 does so for clients that ask for Elasticsearch
+                self.known = major in (*_OPENSEARCH, 7)
                 return 8, f"OpenSearch {number}"
-            return int(number.partition(".")[0]), f"Elasticsearch {number}"
+            self.known = major in _ELASTICSEARCH
+            return major, f"Elasticsearch {number}"
         except (ValueError, LookupError, TypeError, AttributeError):
             return None
 

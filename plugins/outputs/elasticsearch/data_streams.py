@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from forwarder.plugins.outputs.elasticsearch.cluster import RefusedError, Response, error_of, explain
+from forwarder.plugins.outputs.elasticsearch import policies
+from forwarder.plugins.outputs.elasticsearch.cluster import RefusedError, error_of, explain
 
 if TYPE_CHECKING:
     from forwarder.plugins.outputs.elasticsearch.cluster import Cluster
-
-DEFAULT_POLICY = {
-    "policy": {"phases": {"hot": {"actions": {"rollover": {"max_size": "50gb", "max_age": "30d"}}}}}
-}
-"""fluent-plugin-elasticsearch's."""
-_HEADERS = {"content-type": "application/json", "accept": "application/json"}
-_CONDITIONS = {"max_size": "min_size", "max_age": "min_index_age", "max_docs": "min_doc_count",
-               "max_primary_shard_size": "min_primary_shard_size"}  # fmt: skip
 
 
 class Stream(NamedTuple):
@@ -31,6 +23,11 @@ class Stream(NamedTuple):
     """As configured; None: the default, which a server without lifecycle management may lack."""
     overwrite_policy: bool
     wildcard: bool
+
+    @property
+    def pattern(self) -> str:
+        """The names that the template is for."""
+        return self.name + ("*" if self.wildcard else "")
 
 
 class Setup:
@@ -46,109 +43,45 @@ class Setup:
         Raises:
             UnreachableError: no node answers. RefusedError: the cluster does not take one of them.
         """
-        stream = self._stream
-        there = self._get(f"/_data_stream/{_part(stream.name)}") is not None
+        stream, cluster = self._stream, self._cluster
+        target = f"/_data_stream/{_part(stream.name)}"
+        there = policies.get(cluster, target) is not None
         template = f"/_index_template/{_part(stream.template)}"
-        templated = self._get(template) is not None
+        templated = policies.get(cluster, template) is not None
         managed = True
         if stream.overwrite_policy or not (there or templated):
             managed = self._policy()
         if not there and not templated:
             settings = {"index.lifecycle.name": stream.policy_name}
             body = {
-                "index_patterns": [stream.name + ("*" if stream.wildcard else "")],
+                "index_patterns": [stream.pattern],
                 "data_stream": {},
-                "template": {"settings": settings if managed and not self._cluster.opensearch else {}},
+                "template": {"settings": settings if managed and not cluster.opensearch else {}},
             }
-            self._put(template, body)
+            answer = policies.send(cluster, "PUT", template, body)
+            if answer.status not in (200, 201):
+                raise RefusedError(explain(answer, f"PUT {template}"), answer.status)
         if not there:
             # where the API is missing or somebody was faster the first document makes the stream
-            answer = self._send("PUT", f"/_data_stream/{_part(stream.name)}")
+            answer = policies.send(cluster, "PUT", target)
             if (
                 answer.status != 200
-                and not _missing(answer)
+                and not policies.is_missing(answer)
                 and "already_exists" not in error_of(answer.body)[0]
             ):
-                raise RefusedError(explain(answer, f"PUT /_data_stream/{stream.name}"))
+                raise RefusedError(explain(answer, f"PUT {target}"), answer.status)
 
     def _policy(self) -> bool:
         """Whether the policy is there now."""
         stream = self._stream
-        folder = "/_plugins/_ism/policies" if self._cluster.opensearch else "/_ilm/policy"
-        target = f"{folder}/{_part(stream.policy_name)}"
-        found = self._get(target)
-        if found is not None and not stream.overwrite_policy:
-            return True
-        policy = stream.policy or DEFAULT_POLICY
-        body = _ism(policy, stream) if self._cluster.opensearch else policy
-        if found is not None and self._cluster.opensearch:
-            target += f"?if_seq_no={found['_seq_no']}&if_primary_term={found['_primary_term']}"
-        answer = self._send("PUT", target, body)
-        if answer.status in (200, 201):
-            return True
-        if _missing(answer) and stream.policy is None:
-            return False
-        raise RefusedError(explain(answer, f"PUT {target}"))
-
-    def _get(self, target: str) -> Any:
-        """What is there; None: nothing."""
-        answer = self._send("GET", target)
-        if answer.status == 200:
-            return json.loads(answer.body)
-        if answer.status == 404 or _missing(answer):
-            return None
-        raise RefusedError(explain(answer, f"GET {target}"))
-
-    def _put(self, target: str, body: Mapping[str, Any]) -> None:
-        answer = self._send("PUT", target, body)
-        if answer.status not in (200, 201):
-            raise RefusedError(explain(answer, f"PUT {target}"))
-
-    def _send(self, method: str, target: str, body: Mapping[str, Any] | None = None) -> Response:
-        data = None if body is None else json.dumps(body).encode()
-        return self._cluster.request(method, target, data, _HEADERS)
+        done = policies.see_to(
+            self._cluster, stream.policy_name, stream.policy or policies.DEFAULT_POLICY,
+            overwrite=stream.overwrite_policy, pattern=stream.pattern, param="data_stream_ilm_policy",
+        )  # fmt: skip
+        if not done and stream.policy is not None:
+            raise RefusedError(f"{self._cluster.name} has no lifecycle management for data_stream_ilm_policy")
+        return done
 
 
 def _part(name: str) -> str:
     return quote(name, safe="")
-
-
-def _missing(answer: Response) -> bool:
-    """Whether the server has no such API."""
-    return answer.status == 405 or (answer.status == 400 and b"no handler found" in answer.body)
-
-
-def _ism(policy: Mapping[str, Any], stream: Stream) -> Mapping[str, Any]:
-    """OpenSearch's form of a policy: one with `states` as it is, else rollover and deletion translated."""
-    inner = policy.get("policy", policy)
-    if "states" in inner:
-        return {"policy": inner}
-    phases = dict(inner.get("phases", {}))
-    hot = dict(phases.pop("hot", {}).get("actions", {}))
-    rollover = hot.pop("rollover", {})
-    delete = phases.pop("delete", None)
-    others = [*phases, *hot, *(set(rollover) - set(_CONDITIONS))]
-    if others:
-        raise RefusedError(
-            f"data_stream_ilm_policy: nothing in OpenSearch is like {', '.join(others)}: give one of its own"
-        )
-    conditions = {_CONDITIONS[name]: value for name, value in rollover.items()}
-    state: dict[str, Any] = {
-        "name": "hot",
-        "actions": [{"rollover": conditions}] if conditions else [],
-        "transitions": [],
-    }
-    states = [state]
-    if delete is not None:
-        age = {"min_rollover_age" if conditions else "min_index_age": delete.get("min_age", "0ms")}
-        state["transitions"] = [{"state_name": "delete", "conditions": age}]
-        states.append({"name": "delete", "actions": [{"delete": {}}], "transitions": []})
-    pattern = stream.name + ("*" if stream.wildcard else "")
-    return {
-        "policy": {
-            "description": "made by forwarder",
-            "default_state": "hot",
-            "states": states,
-            "ism_template": [{"index_patterns": [pattern], "priority": 100}],
-        }
-    }

@@ -8,10 +8,6 @@ from typing import Final
 from forwarder.api import Section, array, boolean, duration, enum, hash_, integer, size, string
 
 _VERSIONS: Final = ("TLSv1", "TLSv1_1", "TLSv1_2", "TLSv1_3")
-_ILM: Final = (
-    "index lifecycle management is not available yet: put policy and alias into the cluster yourself"
-)
-_RUBY: Final = "it names a Ruby class"
 
 
 class Addresses:
@@ -81,14 +77,22 @@ class Version:
 
     verify_es_version_at_startup = boolean("Ask the cluster for its version before the first request.", True)
     default_elasticsearch_version = integer("Major version where it is not asked or not told.", 5)
-    max_retry_get_es_version = integer("How often to ask again where nobody answers.", 15)
+    max_retry_get_es_version = integer(
+        "How often to ask again where nobody answers. Set: the start waits for it (2, 4, 8... 30 seconds "
+        "between questions); not set: it does not, and chunks stay in the buffer meanwhile.",
+        15,
+    )
     fail_on_detecting_es_version_retry_exceed = boolean(
-        "After so many questions go on asking with every chunk; false: take the default.", True
+        "After so many questions the start fails (one that does not wait asks on with each chunk); false: "
+        "the default version is assumed.",
+        True,
     )
-    validate_client_version = boolean(
-        "Compare client and server.", False, unsupported="there is no client with a version of its own"
-    )
+    validate_client_version = boolean("Refuse servers whose version this output is not made for.", False)
     prefer_oj_serializer = boolean("No effect: JSON is always written as Oj writes it.", False)
+
+
+class Reaching(Addresses, Credentials, Connections, Version):
+    """All that is about reaching the cluster."""
 
 
 class Documents:
@@ -150,12 +154,20 @@ class Failures:
     )
     log_es_400_reason = boolean("No effect: the reason of a rejection is always logged.", False)
     retry_tag = string("No effect: what is tried again stays in its chunk.", None)
-    ignore_exceptions = array("Errors to ignore.", [], of="string", unsupported=_RUBY)
-    exception_backup = boolean("No effect without ignore_exceptions.", True)
+    ignore_exceptions = array(
+        "Failures of a request after which its chunk is not tried again, by the names of Ruby's classes: "
+        "`Elastic::Transport::Transport::Errors::ServiceUnavailable`, `Faraday::ConnectionFailed`, ...",
+        [],
+        of="string",
+    )
+    exception_backup = boolean(
+        "Such chunks go to `<secondary>` or a backup file; false: their events are counted as `ignored`.",
+        True,
+    )
 
 
 class Setup:
-    """What fluent-plugin-elasticsearch sets up in the cluster."""
+    """What is set up in the cluster."""
 
     template_name = string("Name of the index template in template_file; may hold placeholders.", None)
     template_file = string("File with it (JSON).", None)
@@ -174,16 +186,17 @@ class Setup:
     index_prefix = string(
         "Old form of index_name.", "logstash", obsolete="use index_name, or logstash_prefix"
     )
-    rollover_index = string("Roll over the index.", None, unsupported=_ILM)
-    index_date_pattern = string("Date of the first index.", "now/d", unsupported=_ILM)
-    index_separator = string("What stands before it.", "-", unsupported=_ILM)
-    deflector_alias = string("Alias to write to.", None, unsupported=_ILM)
-    application_name = string("Part of the alias.", "default", unsupported=_ILM)
-    enable_ilm = boolean("Manage the index's life.", False, unsupported=_ILM)
-    ilm_policy_id = string("Name of the policy.", "logstash-policy", unsupported=_ILM)
-    ilm_policy = hash_("The policy.", {}, unsupported=_ILM)
-    ilm_policies = hash_("Several policies.", {}, unsupported=_ILM)
-    ilm_policy_overwrite = boolean("Replace one that is there.", False, unsupported=_ILM)
+    rollover_index = string("Write to an alias, whose first index is made: `true`.", "false")
+    index_date_pattern = string("Date in the first index's name, in date math; empty: none.", "now/d")
+    index_separator = string("What stands between the parts of that name.", "-")
+    deflector_alias = string("The alias; not set: the index's name. May hold placeholders.", None)
+    application_name = string("Part of the first index's name; may hold placeholders.", "default")
+    enable_ilm = boolean("As rollover_index, with a lifecycle policy (OpenSearch: state management).", False)
+    ilm_policy_id = string("Name of the policy; may hold placeholders.", "logstash-policy")
+    ilm_policy = hash_("The policy; not set: a new index every 50 GB or 30 days.", {})
+    ilm_policies = hash_("Policies by name, where ilm_policy_id has placeholders.", {})
+    ilm_policy_overwrite = boolean("Replace a policy that is there.", False)
+    given: frozenset[str]
 
 
 class Metadata(Section):

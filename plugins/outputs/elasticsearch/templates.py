@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -49,7 +50,7 @@ class Installer:
         self._templates = templates
         self._folder = "_template" if setup.use_legacy_template else "_index_template"
         self._setup = setup
-        self._log = log
+        self.log = log
         self._lock = threading.Lock()
         self._there: set[tuple[str, str, bytes]] = set()
         self._since = time.monotonic()
@@ -69,29 +70,47 @@ class Installer:
         if not self._templates:
             return
         with self._lock:
-            self._forget()
             for template in self._templates:
                 name, body = fill(template.name), template.body(fill)
                 key = (cluster.name, name, body)
-                if key in self._there:
-                    continue
-                try:
-                    self._put(cluster, name, body)
-                except ForwarderError as error:
-                    self._failures += 1
-                    patient = self._failures <= self._setup.max_retry_putting_template
-                    if patient or self._setup.fail_on_putting_template_retry_exceed:
-                        raise
-                    self._log.warning("an index template is given up", template=name, error=error)
-                self._there.add(key)
+                if key not in self._there:
+                    self.attempt(name, partial(self.put, cluster, name, body))
+                    self._there.add(key)
 
-    def _forget(self) -> None:
+    def due(self) -> bool:
+        """Whether `truncate_caches_interval` is over since it last was; what is known is forgotten then."""
         interval = self._setup.truncate_caches_interval
-        if interval is not None and time.monotonic() - self._since >= interval:
-            self._there.clear()
-            self._since = time.monotonic()
+        if interval is None:
+            return False
+        with self._lock:
+            over = time.monotonic() - self._since >= interval
+            if over:
+                self._there.clear()
+                self._since = time.monotonic()
+            return over
 
-    def _put(self, cluster: Cluster, name: str, body: bytes) -> None:
+    def attempt(self, name: str, put: Callable[[], None]) -> None:
+        """Calls `put`. After `max_retry_putting_template` failures it is given up, unless
+        `fail_on_putting_template_retry_exceed`.
+
+        Raises:
+            UnreachableError, RefusedError: of `put`, which is to be called again.
+        """
+        try:
+            put()
+        except ForwarderError as error:
+            self._failures += 1
+            patient = self._failures <= self._setup.max_retry_putting_template
+            if patient or self._setup.fail_on_putting_template_retry_exceed:
+                raise
+            self.log.warning("an index template is given up", template=name, error=error)
+
+    def put(self, cluster: Cluster, name: str, body: bytes) -> None:
+        """Puts one template, where it is not there yet or `template_overwrite` is set.
+
+        Raises:
+            UnreachableError, RefusedError: it could not be put there.
+        """
         # Here and not above: it loads the HTTP client.
         from forwarder.plugins.outputs.elasticsearch.cluster import RefusedError, explain  # noqa: PLC0415
 
@@ -101,15 +120,15 @@ class Installer:
             if found.status == 200:
                 return
             if found.status != 404:
-                raise RefusedError(explain(found, f"GET {target}"))
+                raise RefusedError(explain(found, f"GET {target}"), found.status)
         answer = cluster.request("PUT", target, body, _HEADERS)
         if answer.status not in (200, 201):
-            raise RefusedError(explain(answer, f"PUT {target}"))
-        self._log.info("index template installed", template=name, cluster=cluster.name)
+            raise RefusedError(explain(answer, f"PUT {target}"), answer.status)
+        self.log.info("index template installed", template=name, cluster=cluster.name)
 
 
-def configured(setup: Setup) -> list[Template]:
-    """The templates that the parameters name.
+def configured(setup: Setup) -> tuple[list[Template], list[Template]]:
+    """The template of `template_name`, if there is one, and those of `templates`.
 
     Raises:
         ConfigError: a file is missing or no JSON, or parameters do not go together.
@@ -120,16 +139,15 @@ def configured(setup: Setup) -> list[Template]:
         )
     if (setup.template_name is None) != (setup.template_file is None):
         raise ConfigError("template_name and template_file must be set together", param="template_name")
-    found = []
+    found: list[Template] = []
     if setup.template_name is not None and setup.template_file is not None:
         replacements = {old: str(new) for old, new in (setup.customize_template or {}).items()}
         text = _read("template_file", setup.template_file)
         found.append(Template(setup.template_name, text, replacements))
     elif setup.customize_template is not None:
         raise ConfigError("customize_template needs template_file", param="customize_template")
-    for name, path in (setup.templates or {}).items():
-        found.append(Template(name, _read("templates", str(path))))
-    for template in found:
+    others = [Template(name, _read("templates", str(path))) for name, path in (setup.templates or {}).items()]
+    for template in (*found, *others):
         try:
             if template.fixed:
                 template.body(str)
@@ -137,7 +155,7 @@ def configured(setup: Setup) -> list[Template]:
             raise ConfigError(
                 f"template {template.name!r} is no JSON: {error}", param="template_file"
             ) from None
-    return found
+    return found, others
 
 
 def _read(param: str, path: str) -> str:

@@ -5,6 +5,7 @@ use std::mem;
 use super::{Failure, ID_PLACE, Part, Run, TIMESTAMP, hex, name, refused, truthy, write_id};
 use crate::accessor::Accessor;
 use crate::bulk::config::Operation;
+use crate::bulk::expression::Scope;
 use crate::bulk::record::Record;
 use crate::json_out::{self, Floats};
 use crate::msgpack::{self, Entry, Token, read_token};
@@ -34,6 +35,10 @@ impl Run<'_> {
     fn turn_to(&mut self, index: String) {
         if !self.head.is_empty() && self.index == index {
             return;
+        }
+        if !self.named.contains(index.as_str()) {
+            self.named.insert(index.as_str().into());
+            self.outcome.indices.push(index.as_str().into());
         }
         if self.config.include_index_in_url {
             self.turn_to_part(&index);
@@ -114,6 +119,7 @@ impl Run<'_> {
         if let Some(separator) = &self.config.flatten {
             record.flatten(separator)?;
         }
+        let chosen = self.chosen(entry, record, body)?;
         let (time_ns, offset) =
             if self.encoder.stamps { self.timestamp(entry, record) } else { (entry.time_ns, None) };
         let encoder = self.encoder;
@@ -124,7 +130,7 @@ impl Run<'_> {
                 }
                 _ => return Err(Failure::Refused("bad_index")),
             },
-            None => None,
+            None => chosen.map(|start| self.with_date(start, time_ns, offset)),
         };
         if let Some(key) = &self.config.tag_key {
             record.set(key.as_bytes(), |out| match self.target.tag {
@@ -167,6 +173,40 @@ impl Run<'_> {
             write_id(&mut self.part.body[start + at..], id);
         }
         Ok(start)
+    }
+
+    /// What `index_template` gives for an event; None without one.
+    fn chosen(
+        &mut self,
+        entry: &Entry<'_>,
+        record: &Record,
+        body: &mut Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let Some((template, clocks)) = &mut self.template else { return Ok(None) };
+        let mut scope =
+            Scope { tag: self.target.tag, time_ns: entry.time_ns, body: entry.body, pairs: entry.pairs };
+        if self.config.flatten.is_some() {
+            body.clear();
+            scope.pairs = record.write(body);
+            scope.body = body;
+        }
+        let mut text = Vec::new();
+        if template.write(&scope, clocks, &mut text) && !text.is_empty() {
+            return Ok(Some(text));
+        }
+        Err(Failure::Refused("bad_index"))
+    }
+
+    /// The name of an index that starts with `start`.
+    fn with_date(&mut self, mut start: Vec<u8>, time_ns: i64, offset: Option<i32>) -> String {
+        if self.config.logstash_format {
+            start.extend_from_slice(self.target.index.as_bytes());
+            match offset {
+                Some(offset) if !self.config.utc_index => self.date.write_at(&mut start, time_ns, offset),
+                _ => self.date.write(&mut start, time_ns),
+            }
+        }
+        String::from_utf8_lossy(&start).to_lowercase()
     }
 
     /// The document's line, without what opens it. `body` and `update` are working memory.
