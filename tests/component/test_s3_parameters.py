@@ -391,9 +391,10 @@ class Metadata(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def metadata() -> Iterator[tuple[int, type[Metadata]]]:
+def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, type[Metadata]]]:
     handler = type("Handler", (Metadata,), {})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}/")
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server.server_address[1], handler
@@ -402,23 +403,39 @@ def metadata() -> Iterator[tuple[int, type[Metadata]]]:
     thread.join()
 
 
+INSTANCE = "ip_address 127.0.0.1\nport {port}\nhttp_open_timeout 1\nhttp_read_timeout 2"
+
+
 @SLOW
 @pytest.mark.usefixtures("_no_own_keys")
-@pytest.mark.parametrize(("retries", "works"), [("", True), ("retries 0", False), ("retries 2", True)])
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("aws_iam_retries 2", False),
+        ("<instance_profile_credentials>\n{instance}\nretries 2\n</instance_profile_credentials>", False),
+        ("<instance_profile_credentials>\n{instance}\nretries 0\n</instance_profile_credentials>", True),
+    ],
+)
 def test_credentials_of_an_instance(
-    bucket: Bucket, proxy: Proxy, metadata: tuple[int, type[Metadata]], retries: str, works: bool
+    bucket: Bucket, proxy: Proxy, metadata: tuple[int, type[Metadata]], more: str, told: bool
 ) -> None:
+    """Where the service does not answer at first, a later attempt gets them."""
     port, service = metadata
-    service.refusals = 1 if retries else 0
-    more = f"ip_address 127.0.0.1\nport {port}\nhttp_open_timeout 1\nhttp_read_timeout 2\n{retries}"
-    text = without_keys(
-        bucket, proxy, f"<instance_profile_credentials>\n{more}\n</instance_profile_credentials>"
-    ).replace("retry_max_times 1", "retry_max_times 0")
-    driver = write(text)
-    if works:
-        assert signed_by(proxy) == ("I", True)
-    else:
-        assert "Unable to locate credentials" in driver.log
+    service.refusals = 2  # the SDK itself also asks, once
+    more = more.format(instance=INSTANCE.format(port=port))
+    driver = write(without_keys(bucket, proxy, more))
+    assert signed_by(proxy) == ("I", True)
+    assert ("Unable to locate credentials" in driver.log) == told
+
+
+@SLOW
+@pytest.mark.usefixtures("_no_own_keys")
+def test_credentials_of_a_container(
+    bucket: Bucket, proxy: Proxy, metadata: tuple[int, type[Metadata]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{metadata[0]}/role")
+    write(without_keys(bucket, proxy, "<instance_profile_credentials>\n</instance_profile_credentials>"))
+    assert signed_by(proxy) == ("I", True)
 
 
 ROLE = "arn:aws:iam::123456789012:role/logs"

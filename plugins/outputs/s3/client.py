@@ -12,6 +12,7 @@ import boto3
 import urllib3
 from botocore import credentials
 from botocore.config import Config
+from botocore.exceptions import NoCredentialsError
 from botocore.session import get_session
 
 from forwarder.api import ForwarderError
@@ -29,9 +30,10 @@ def connect(output: Account, connections: int) -> Any:
     core = get_session()
     if output.aws_profile is not None and output.aws_key_id is None:
         core.set_config_variable("profile", output.aws_profile)
-    found = _credentials(output, core)
-    if found is not None:
-        core._credentials = found
+    found = _credentials(output, core) or core.get_credentials()
+    if found is None:
+        raise NoCredentialsError  # now, and not with every request of a client that never has any
+    core._credentials = found
     session = boto3.Session(botocore_session=core, region_name=output.s3_region)
     signature = {"v4": "s3v4"}.get(output.signature_version or "", output.signature_version)
     checksums = output.compute_checksums
@@ -97,7 +99,7 @@ def _credentials(output: Account, core: Any) -> Any:
     if output.web_identity_credentials is not None:
         return _web_identity(output, output.web_identity_credentials, core)
     if output.instance_profile_credentials is not None or output.aws_iam_retries is not None:
-        return _instance(output.instance_profile_credentials, output.aws_iam_retries)
+        return _instance(output.instance_profile_credentials, output.aws_iam_retries, core)
     if output.shared_credentials is not None:
         section = output.shared_credentials
         path = section.path or os.path.expanduser("~/.aws/credentials")
@@ -168,10 +170,11 @@ def _text(path: str) -> str:
         return file.read().strip()
 
 
-def _instance(section: InstanceProfile | None, retries: int | None) -> Any:
-    if "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" in os.environ:
+def _instance(section: InstanceProfile | None, retries: int | None, core: Any) -> Any:
+    if any(f"AWS_CONTAINER_CREDENTIALS_{kind}_URI" in os.environ for kind in ("RELATIVE", "FULL")):
         return credentials.ContainerProvider().load()
-    options: dict[str, Any] = {}
+    names = ("ec2_metadata_service_endpoint", "ec2_metadata_service_endpoint_mode")
+    options: dict[str, Any] = {"config": {name: core.get_config_variable(name) for name in names}}
     if section is not None:
         retries = section.retries if section.retries is not None else retries
         timeouts = [each for each in (section.http_open_timeout, section.http_read_timeout) if each]
