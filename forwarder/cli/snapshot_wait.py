@@ -63,8 +63,9 @@ def take(
             return found[0]
         status = (client.find(f"{path}/_status") or {}).get("snapshots") or [{}]
         shards, size = status[0].get("shards_stats", {}), status[0].get("stats", {})
-        sent = size.get("processed", {}).get("size_in_bytes", 0)
         whole = size.get("incremental", {}).get("size_in_bytes", 0)
+        # what is not said once nothing is left
+        sent = size.get("processed", {}).get("size_in_bytes", whole if shards.get("done") else 0)
         text = f"{shards.get('done', 0)} of {shards.get('total', 0)} shards, {_mebibytes(sent, whole)}"
         bar.draw(sent, whole, text)
         return None

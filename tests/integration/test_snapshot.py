@@ -41,6 +41,11 @@ def numbers(node: Node, index: str) -> list[int]:
 
 def there_and_back(node: Node, capfd: pytest.CaptureFixture[str], index: str, register: list[str]) -> None:
     """Registers, takes, looks, deletes, restores, restores under another name."""
+    register = [
+        *register,
+        "--setting",
+        "max_restore_bytes_per_sec=10kb",
+    ]  # so that there is something to watch
     other = f"{index}-other"
     fill(node, index)
     fill(node, other)
@@ -69,6 +74,7 @@ def there_and_back(node: Node, capfd: pytest.CaptureFixture[str], index: str, re
     )
     assert status == 0, err
     assert out == f"snapshot first: restored, 1 indices: {index}\n"
+    assert "of 1 shards, 0.0 of 0.0 MiB" in err
     assert numbers(node, index) == list(range(DOCUMENTS))
     assert node.count(other) == 0
     status, out, err = snapshot(node, capfd, "restore", index, "first", "--rename", "(.+)-other", "new-$1",
