@@ -1,5 +1,5 @@
 """`forwarder snapshot` against a server that records what it is asked. What real nodes make of it:
-tests/integration/test_snapshot.py."""
+tests/integration/test_snapshot_nodes.py."""
 
 from __future__ import annotations
 
