@@ -759,8 +759,9 @@ class Tailer:
     @property
     def finished(self) -> bool: ...
     @property
-    def counts(self) -> tuple[int, int, int, int, int]:
-        """Files opened, closed, rotated, throttled since the start; followed now."""
+    def counts(self) -> tuple[int, int, int, int, int, int]:
+        """Files opened, closed, rotated, throttled since the start; followed now; bytes that went before they
+        were read."""
 
 def scan_files(
     patterns: Sequence[tuple[bytes, bool]],

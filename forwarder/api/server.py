@@ -57,6 +57,7 @@ MESSAGES: Final = {
     "read_error": "file cannot be read",
     "unfinished": "file ended within a line, which is dropped",
     "truncated_file": "file was truncated, reading from its start",
+    "unread": "a part of the file went before it was read",
     "truncated": "message longer than message_length_limit, cut off",
     "denied": "anonymous client denied",
     "connection_limit": "no further connections",

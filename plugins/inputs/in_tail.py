@@ -5,7 +5,8 @@ r"""in_tail: follows files that grow, and their rotation.
 reading. Lost, and counted: lines that do not parse (`unmatched` and others), those longer than
 `max_line_size` (16 MiB without it; `line_limit`), lines before the first one of their text
 (`no_first_line`), a last line without an end in a file that is closed or truncated (`unfinished`).
-Not counted: what is truncated away or deleted before it was read.
+What is truncated away or deleted before it was read is counted in bytes, as far as it was seen
+(`forwarder_tail_unread_bytes_total`, and a warning); a file that is open is read to its end though deleted.
 
 *Differs from Fluentd*: a rotated file is read to its end however long that takes (Fluentd closes it after
 `rotate_wait`); while it is, the entry of its path in `pos_file` is still its own. A file that was rotated
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 from forwarder._native import Intake, Tailer
@@ -37,6 +39,7 @@ from forwarder.api import (
     size,
     string,
 )
+from forwarder.api.metrics import Family, Sample
 from forwarder.api.server import Reception, receiver_parser
 from forwarder.plugins.inputs.tail.follower import Follower
 from forwarder.plugins.inputs.tail.groups import Groups, GroupSection
@@ -153,6 +156,20 @@ class TailInput(Input):
         self._reception.start()
         self._keeper = threading.Thread(target=self._keep, name=f"in:{self.context.id}:files", daemon=True)
         self._keeper.start()
+
+    def measure(self) -> Iterable[Family]:
+        """What Fluentd calls its statistics, and what went unread."""
+        opened, closed, rotated, throttled, followed, unread = self._tailer.counts
+        labels = {"plugin_id": self.context.id}
+        for name, kind, text, value in (
+            ("files_opened_total", "counter", "Files that were opened.", opened),
+            ("files_closed_total", "counter", "Files that were closed.", closed),
+            ("files_rotated_total", "counter", "Rotations and truncations.", rotated),
+            ("throttled_total", "counter", "How often a limit stopped reading.", throttled),
+            ("unread_bytes_total", "counter", "Bytes seen that went before they were read.", unread),
+            ("files_followed", "gauge", "Files that are followed.", followed),
+        ):
+            yield Family(f"forwarder_tail_{name}", kind, text, [Sample(value, labels)])
 
     def _warn(self) -> None:
         if self.pos_file is None:

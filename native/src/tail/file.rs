@@ -209,6 +209,8 @@ pub struct File {
     pub committed: u64,
     /// How often it was emptied.
     pub truncations: u64,
+    /// Bytes that were there and went before they were read; at least so many.
+    pub unread: u64,
     /// Who gets the entry when all of this file is safe.
     pub heir: Option<Id>,
     /// Its entry is marked as unwatched at the end.
@@ -248,6 +250,7 @@ impl File {
             slot: None,
             committed: 0,
             truncations: 0,
+            unread: 0,
             heir: None,
             unwatch: false,
         }
@@ -261,6 +264,14 @@ impl File {
         self.committed = position;
         if let Some(fd) = &self.fd {
             self.head_len = read_at(fd, &mut self.head, 0).unwrap_or(0);
+        }
+        self.see();
+    }
+
+    /// How large it is now, so that what goes unread can be counted.
+    fn see(&mut self) {
+        if let Some(Ok(status)) = self.fd.as_ref().map(Status::of_open) {
+            self.size = self.size.max(status.size);
         }
     }
 
@@ -358,6 +369,7 @@ impl File {
         let mut lines = 0;
         loop {
             if let Some(until) = self.throttled(limits, group, joining.now) {
+                self.see();
                 return Ok(Turn::Throttled(until));
             }
             let Some(fd) = &self.fd else { return Ok(Turn::End) };
@@ -430,11 +442,21 @@ impl File {
         }
         self.held.flush(None, filling);
         filling.notice("truncated_file", self.path.as_bytes());
+        self.count_unread(filling);
         self.truncated = false;
         self.truncations += 1;
         self.position = 0;
         self.size = 0;
         self.head_len = self.fd.as_ref().map_or(0, |fd| read_at(fd, &mut self.head, 0).unwrap_or(0));
+    }
+
+    /// What was seen of the file and not read is gone.
+    fn count_unread(&mut self, filling: &mut Filling<'_>) {
+        let unread = self.size.saturating_sub(self.position);
+        if unread > 0 {
+            self.unread += unread;
+            filling.notice("unread", format!("{}: {unread} bytes", self.path.to_string_lossy()).as_bytes());
+        }
     }
 
     /// Gives up waiting for texts that have not grown since `before` (None: for all).
@@ -448,6 +470,9 @@ impl File {
         let rest = self.splitter.finish();
         if !rest.is_empty() {
             filling.lost("unfinished", &rest);
+        }
+        if self.fd.is_none() {
+            self.count_unread(filling); // it is not there any more, or another one has its path
         }
         self.fd = None;
         self.closed = true;

@@ -352,14 +352,14 @@ impl Tailer {
         self.finished.load(Ordering::Acquire)
     }
 
-    /// (opened, closed, rotated, throttled, followed now).
+    /// (opened, closed, rotated, throttled, followed now, bytes that went unread).
     #[getter]
-    fn counts(&self, py: Python<'_>) -> (u64, u64, u64, u64, usize) {
+    fn counts(&self, py: Python<'_>) -> (u64, u64, u64, u64, usize, u64) {
         py.detach(|| {
             let state = lock(&self.state);
             let followed = state.files.values().filter(|file| file.retire.is_none()).count();
             let counts = state.counts;
-            (counts.opened, counts.closed, counts.rotated, counts.throttled, followed)
+            (counts.opened, counts.closed, counts.rotated, counts.throttled, followed, counts.unread)
         })
     }
 }

@@ -59,6 +59,8 @@ pub struct Counts {
     pub rotated: u64,
     /// How often a limit stopped reading.
     pub throttled: u64,
+    /// Bytes that went before they were read, as far as they were seen.
+    pub unread: u64,
 }
 
 /// The state behind the lock.
@@ -399,6 +401,7 @@ impl State {
             self.counts.closed += u64::from(file.fd.is_some());
             file.finish(filling);
         }
+        self.counts.unread += std::mem::take(&mut file.unread);
         let (closed, waking) = (file.closed, file.watch.is_none() && file.fd.is_some());
         self.staged.insert(id, file.safe());
         if closed {
