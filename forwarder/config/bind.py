@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import REQUIRED, Param, Section, SectionParam, declarations
 from forwarder.api.plugin import Output, Plugin
-from forwarder.config.compat import convert_flat
+from forwarder.config.compat import convert_flat, regexp_as_type
 from forwarder.config.diagnostics import Diagnostics, nearest
 from forwarder.config.element import OLD_RESERVED, RESERVED, Element, Parameter
 from forwarder.config.secrets import MASK, mask_value, secret_name
@@ -283,6 +283,8 @@ class _Binder:
         return values
 
     def plugin(self, element: Element, declared: SectionParam[Any]) -> Plugin | None:
+        if declared.kind == "parser":
+            regexp_as_type(element)
         type_name = element.get("@type") or declared.default
         if not type_name and declared.kind == "output" and not declared.multiple:
             type_name = self.element.get("@type")  # <secondary>: another of its owner's type

@@ -138,15 +138,23 @@ def _derive(section: str, element: Element, new: Element, declared: SectionParam
         _zone(element, new, "localtime", utc_means="false")
 
 
+def regexp_as_type(element: Element) -> None:
+    """`@type /regexp/` in a parser's section is `@type regexp` with that expression."""
+    type_ = element.params.get("@type")
+    if type_ is not None and type_.value and _is_regexp(type_.value):
+        _set(element, type_, "expression", type_.value)
+        _set(element, type_, "@type", "regexp")
+
+
+def _is_regexp(text: str) -> bool:
+    return len(text) > 1 and text.startswith("/") and text.endswith("/")
+
+
 def _derive_parse(element: Element, new: Element) -> None:
     format_ = element.params.get("format")
     if format_ is not None and format_.value:
-        text = format_.value
-        if len(text) > 1 and text.startswith("/") and text.endswith("/"):
-            _set(new, format_, "@type", "regexp")
-            _set(new, format_, "expression", text)
-        else:
-            _set(new, format_, "@type", text)
+        _set(new, format_, "@type", format_.value)
+        regexp_as_type(new)
     types = element.params.get("types")
     if types is not None and types.value:
         outer = element.get("types_delimiter") or ","
