@@ -256,9 +256,8 @@ class FileBuffer(Buffer):
         return super().append_all(blocks, now, wall, queue=queue)
 
     def give_back(self, chunk: BufferChunk, at: float) -> None:
-        """As `Buffer.give_back`; its content is on the disk alone from here on."""
-        if isinstance(chunk, FileChunk):
-            self._recent.forget(chunk)
+        """As `Buffer.give_back`; what waits is on the disk alone from here on."""
+        self._recent.failed()
         super().give_back(chunk, at)
 
     def make(self, key: Key, now: float, wall: float) -> FileChunk:
@@ -356,6 +355,7 @@ class FileBuffer(Buffer):
 
     def remove(self, chunk: BufferChunk) -> bool:
         """As `Buffer.remove`; after `close` nothing is removed."""
+        self._recent.delivered()
         return self._lock is not None and super().remove(chunk)
 
     # ------------------------------------------------------------ reading
