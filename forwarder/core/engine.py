@@ -112,6 +112,8 @@ class Engine:
         for placed in begun:
             if isinstance(placed.node, BufferedOutput) and placed.node.plugin.emits:
                 placed.node.begin()
+                if self.source_only is not None and placed in self.source_only.placed:
+                    placed.node.flush()  # an earlier process has left it: it has waited long enough
         if self.log_events:
             self._start_tap()
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from check import assert_order, missing
+from check import MEMORY_KIB, assert_order, missing
 from daemon import Daemon, Sender
 
 KILLS = int(os.environ.get("FORWARDER_KILLS", "200"))
@@ -37,6 +37,7 @@ def kill_and_check(daemon: Daemon, kills: int, seed: int) -> None:
         daemon.wait(lambda sender=sender: not missing(daemon, sender))
         assert_order(daemon, sender)
     daemon.wait(lambda: not list((daemon.folder / "buffer").glob("segment-*")) or idle(daemon))
+    assert daemon.status_kib("VmHWM") < MEMORY_KIB
     assert daemon.stop() == 0
     daemon.peer.close()
     assert "Traceback" not in daemon.log
