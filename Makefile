@@ -48,7 +48,7 @@ lint: setup ## format check, lint, types, clippy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/mypy --strict bench
+	MYPYPATH=tests $(VENV)/bin/mypy --strict bench
 	$(VENV)/bin/mypy --strict docs/tools
 	cargo fmt --check --manifest-path native/Cargo.toml
 	cargo clippy --release --all-targets --quiet --manifest-path native/Cargo.toml -- -D warnings

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import buffers, peers, receivers, relays, report, rows, scrape, tailing
+from bench import buffers, peers, receivers, relays, report, rows, scrape, search, tailing
 from bench import tools as native
 from bench.process import RunError
 from bench.receivers import Receiver, Work
@@ -159,6 +159,7 @@ class Bench:
         if own is not None:
             self.results["buffers"] = self.buffer_rows()
             self.results["tail"] = self.tail_rows()
+            self.results["search"] = self.search_rows()
             self.results["forwarder"] = self.alone(own)
             self.results["metrics"] = self.metrics(own)
         self.results["stolen_seconds"] = report.stolen_seconds() - stolen
@@ -260,6 +261,27 @@ class Bench:
             for row in buffers.ROWS
             if self.wanted(row.name)
         }
+
+    def search_rows(self) -> dict[str, Any]:
+        """A real Elasticsearch behind, by number of flush threads."""
+        wanted = {
+            search.name(threads): threads for threads in search.THREADS if self.wanted(search.name(threads))
+        }
+        if not wanted:
+            return {}
+        try:
+            with search.node() as node:
+                runs = {name: partial(self.search, name, node, threads) for name, threads in wanted.items()}
+                return self.in_turn("search", runs, self.plan.repetitions)
+        except RunError as error:
+            print(f"no real Elasticsearch: {error}", file=sys.stderr, flush=True)
+            return {}
+
+    def search(self, name: str, node: Any, threads: int) -> dict[str, Any]:
+        done = search.run(node, threads, int(self.plan.seconds * 100_000), self.tools)
+        if wrong := rows.unexplained(done, every_loss=True):
+            self.failed.append(f"{name}: the node counts {wrong}")
+        return done
 
     def buffer(self, row: buffers.Row, kind: str) -> dict[str, Any]:
         return self.checked(

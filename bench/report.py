@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import buffers
+from bench import buffers, search
 
 OUT = Path(__file__).resolve().parent / "out"
 
@@ -96,6 +96,7 @@ def table(results: Mapping[str, Any]) -> str:
             )
             out += ["", *_figure(rows, figure, title, unit=unit, better=better, receivers=columns)]
     out += buffers.table(results.get("buffers") or {})
+    out += search.table(results.get("search") or {})
     alone = results.get("forwarder") or {}
     if alone:
         out += ["", "forwarder alone"]

@@ -169,16 +169,20 @@ class BulkEncoder:
         pipeline: str | None = None,
         chunk_id: bytes | None = None,
         limit_bytes: int = -1,
+        known: dict[str, str] | None = None,
     ) -> BulkRequests:
         """A chunk's entries, as one piece or as its blocks. Releases the GIL.
 
         `index`: with logstash_format what stands before the date, separator included. `chunk_id`: goes into
         deterministic ids and `chunk_id_key`. `limit_bytes`: longest body, but for an event that is longer
-        alone; negative: no limit.
+        alone; negative: no limit. `known`: index by id (as text) of documents that stay where they are.
 
         Raises:
             TypeError: `data` is neither bytes nor blocks of bytes.
         """
+
+    def ids(self, data: bytes | Iterable[bytes]) -> list[str]:
+        """What `id_key` gives for a chunk's entries, as text, each once."""
 
 @final
 class BulkRequests:

@@ -77,6 +77,7 @@ class ElasticsearchOutput(Reaching, Documents, Failures, Setup, Output):
             self._rollover = rollover.Rollover(named[0], self, self._installer)
         else:
             self._installer = templates.Installer([*named, *others], self, self.log)
+        self._stays = self.target_index_affinity and self._check_affinity()
         self._encoders: dict[int, BulkEncoder] = {}
         self._check_encoding()
 
@@ -116,7 +117,15 @@ class ElasticsearchOutput(Reaching, Documents, Failures, Setup, Output):
             pipeline=None if self.pipeline is None else self._fill(self.pipeline, chunk),
             chunk_id=chunk.id,
             limit_bytes=self._limit(cluster),
+            known=self._known(cluster, major, chunk) if self._stays else None,
         )
+
+    def _known(self, cluster: Cluster, major: int, chunk: Chunk) -> dict[str, str]:
+        """Where the documents are that a chunk updates."""
+        from forwarder.plugins.outputs.elasticsearch import affinity  # noqa: PLC0415 - see write
+
+        ids = self._encoder(major).ids(chunk.blocks())
+        return affinity.indices(cluster, f"{self._index(chunk).lower()}*", ids)
 
     def measure(self) -> Iterable[Family]:
         """How hard the clusters push back."""
@@ -239,6 +248,16 @@ class ElasticsearchOutput(Reaching, Documents, Failures, Setup, Output):
             _varies(template, keys) for template in templates
         ):  # fmt: skip
             raise ConfigError("'tag' or '_index' in chunk_keys is required.", param="buffer")
+
+    def _check_affinity(self) -> bool:
+        """Whether `target_index_affinity` can have its effect."""
+        updates = self.write_operation in ("update", "upsert")
+        works = self.logstash_format and self.id_key is not None and updates
+        if not works:
+            self.log.warning(
+                "target_index_affinity has no effect without logstash_format, id_key and an update or upsert"
+            )
+        return works
 
     def _check_choices(self) -> None:
         known = {"sniffer_class_name": _SNIFFER, "selector_class_name": _SELECTOR}

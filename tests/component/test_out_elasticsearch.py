@@ -529,6 +529,40 @@ def test_missing_ids_go_to_the_error_label_when_asked_for(server: BulkServer) ->
         assert driver[OUTPUT].error_reasons == {"missing_id": 1}
 
 
+class Searched(BulkServer):
+    """Has two documents; one of them twice."""
+
+    def answer(self, request: Request) -> Any:
+        if not request.path.startswith("/logstash-*/_search"):
+            return super().answer(request)
+        self.queries.append(json.loads(request.body))
+        hits = [("b", "logstash-2023.11.09"), ("a", "logstash-2023.11.08"), ("b", "logstash-2023.11.07")]
+        return 200, {"hits": {"hits": [{"_id": id_, "_index": index} for id_, index in hits]}}
+
+    @property
+    def bulks(self) -> list[Request]:
+        return [request for request in super().bulks if path_of(request) == "/_bulk"]
+
+
+@pytest.mark.parametrize("operation", ["update", "upsert"])
+def test_updates_go_where_the_document_is(operation: str) -> None:
+    parameters = f"""target_index_affinity true
+logstash_format true
+id_key $.meta.id
+write_operation {operation}"""
+    with Searched() as server:
+        server.queries = []  # type: ignore[attr-defined]
+        records = [{"meta": {"id": id_}} for id_ in ("a", "b", "new", "a", 7)]
+        request = documents(server, parameters, *records, {"none": 1})
+        (query,) = server.queries  # type: ignore[attr-defined]
+    assert sorted(query["query"]["ids"]["values"]) == ["7", "a", "b", "new"]
+    assert query["_source"] is False
+    assert [(action["update"]["_id"], action["update"]["_index"]) for action, _ in request.pairs()] == [
+        ("a", "logstash-2023.11.08"), ("b", "logstash-2023.11.07"), ("new", "logstash-2023.11.14"),
+        ("a", "logstash-2023.11.08"), (7, "logstash-2023.11.14"),
+    ]  # fmt: skip
+
+
 def test_conflicts_of_updates_pass(server: BulkServer) -> None:
     conflicts = [failure(409, "version_conflict_engine_exception")]
     server.rule = lambda _action, _doc: conflicts.pop() if conflicts else None
@@ -594,7 +628,6 @@ ROLLED = f"template_name x\ntemplate_file {TEMPLATE}"
         ('customize_template {"x":"y"}', "needs template_file"),
         ("max_retry_putting_template -1", "must not be negative"),
         ("ignore_exceptions [\"Foo\"]", "Ruby class Foo has no counterpart"),
-        ("target_index_affinity true", "not searched for"),
         ("catch_transport_exception_on_retry false", "tried again"),
         ("time_key x\ninclude_timestamp true\ntime_key_format %!", "%!"),
         ("id_key $[broken", "broken"),
@@ -619,6 +652,7 @@ def test_what_is_wrong_is_named(parameters: str, words: str) -> None:
         "logstash_prefix ${a}\n<buffer a>\n</buffer>",
         "unrecoverable_error_types [\"out_of_memory_error\"]\nuse_legacy_template true",
         f"{ROLLED}\nenable_ilm true\nrollover_index true\nindex_date_pattern \"\"\nilm_policy_id ${{tag}}",
+        "target_index_affinity true",
         "validate_client_version true\nmax_retry_get_es_version 3\nexception_backup false",
         "ignore_exceptions [\"Faraday::TimeoutError\",\"Elastic::Transport::Transport::Errors::NotFound\"]",
         f"cloud_id x:{base64.b64encode(b'h$e$k').decode()}\ncloud_auth u:p",

@@ -255,6 +255,22 @@ def test_write_operations(
         assert driver["es"].error_reasons == {"document_missing_exception": 1}
 
 
+def test_an_update_finds_its_document_in_an_older_index(elasticsearch: Node, index: str) -> None:
+    settings = f"logstash_format true\n    logstash_prefix {index}\n    id_key id\n    write_operation upsert"
+    day_ns = 86_400_000_000_000
+    with run(config(elasticsearch, f"{settings}\n    target_index_affinity true")) as driver:
+        driver.emit("app", {"id": "1", "n": 1}, {"id": "2", "n": 2}, time_ns=TIME_NS)
+        settle(driver, 2)
+        elasticsearch.request("POST", f"/{index}-*/_refresh")
+        driver.emit("app", {"id": "1", "m": 1}, {"id": "3", "n": 3}, time_ns=TIME_NS + day_ns)
+        settle(driver, 4)
+    hits = elasticsearch.documents(f"{index}-*", "n")
+    assert [(hit["_id"], hit["_index"], hit["_source"].get("m")) for hit in hits] == [
+        ("1", f"{index}-2023.11.14", 1), ("2", f"{index}-2023.11.14", None),
+        ("3", f"{index}-2023.11.15", None),
+    ]  # fmt: skip
+
+
 # ------------------------------------------------------------------ what the server does not take
 
 

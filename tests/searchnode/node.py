@@ -23,6 +23,8 @@ from searchnode.release import Release
 _NOBODY: Final = 65534
 _START_SECONDS: Final = 180.0  # 9 s on two idle cores; CI's are busy
 _STOP_SECONDS: Final = 60.0
+# C1 and a small heap: a node for tests is started more than it is worked.
+_SMALL: Final = "-Xms512m -Xmx512m -XX:TieredStopAtLevel=1 -XX:-AlwaysPreTouch"
 _SETTINGS: Final = {
     "cluster.name": "forwarder-tests",
     "node.name": "one",
@@ -46,7 +48,7 @@ class Node:
 
     def __init__(
         self, release: Release, settings: Mapping[str, str] | None = None, *, port: int | None = None,
-        secrets: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None, java_options: str = _SMALL,
     ) -> None:  # fmt: skip
         """`settings` are added to its settings file, `secrets` to its keystore; `port` is for HTTP, a free
         one by default.
@@ -64,6 +66,7 @@ class Node:
         self.start_seconds = 0.0
         self._configure({**_SETTINGS, **(settings or {})})
         self._secrets = dict(secrets or {})
+        self._options = java_options
 
     def _configure(self, settings: Mapping[str, str]) -> None:
         product = self.release.product
@@ -96,8 +99,6 @@ class Node:
             RuntimeError: it ended, or was not ready in time; with the end of its log.
         """
         assert self._process is None, "the node is running"
-        # C1 and a small heap: a node for tests is started more than it is worked.
-        options = "-Xms512m -Xmx512m -XX:TieredStopAtLevel=1 -XX:-AlwaysPreTouch"
         prefix = "ES" if self.release.product == "elasticsearch" else "OPENSEARCH"
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
@@ -105,7 +106,7 @@ class Node:
             f"{prefix}_JAVA_HOME": str(self._java),
             f"{prefix}_PATH_CONF": str(self._folder / "config"),
             f"{prefix}_TMPDIR": str(self._folder / "tmp"),
-            f"{prefix}_JAVA_OPTS": options,
+            f"{prefix}_JAVA_OPTS": self._options,
             "CLI_JAVA_OPTS": "-XX:TieredStopAtLevel=1",
         }
         identity: dict[str, Any] = {}
@@ -272,6 +273,19 @@ class Node:
             except OSError:
                 continue  # it ended meanwhile
         return total
+
+    def cpu_seconds(self) -> float:
+        """CPU time of its processes so far, in steps of 0.01 s."""
+        assert self._process is not None, "the node is not running"
+        ticks = 0
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                stat = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it ended meanwhile
+            if int(stat[2]) == self._process.pid:
+                ticks += int(stat[11]) + int(stat[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def __enter__(self) -> Node:
         try:

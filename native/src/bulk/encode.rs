@@ -20,7 +20,8 @@ use super::record::Record;
 use crate::accessor::{Accessor, Step};
 use crate::formatters::read_event;
 use crate::json_out::{self, Floats};
-use crate::msgpack::{Malformed, Token, read_entry, read_token};
+use crate::msgpack::{Entries, Malformed, Token, read_entry, read_token};
+use crate::ruby_inspect::write_to_s;
 
 /// The field that Elasticsearch's tools take the time from.
 const TIMESTAMP: &[u8] = b"@timestamp";
@@ -51,6 +52,8 @@ pub struct Target<'a> {
     pub limit: Option<usize>,
     /// Nanoseconds since the epoch.
     pub now_ns: i64,
+    /// Indices of documents that are there already, by the text of their ids: those stay where they are.
+    pub known: Option<&'a HashMap<Vec<u8>, String>>,
 }
 
 /// Where one item of a body comes from and stands.
@@ -195,6 +198,24 @@ impl Encoder {
         }
     }
 
+    /// The ids that `id_key` gives, as texts, each once.
+    #[must_use]
+    pub fn ids(&self, blocks: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut found = HashSet::new();
+        for entry in blocks.iter().flat_map(|block| Entries::new(block).map_while(Result::ok)) {
+            found.extend(self.id_text(entry.body, entry.pairs));
+        }
+        found.into_iter().collect()
+    }
+
+    /// A record's id as text.
+    fn id_text(&self, body: &[u8], pairs: usize) -> Option<Vec<u8>> {
+        let value = self.config.id_key.as_ref()?.get(body, pairs).filter(|value| truthy(value))?;
+        let mut text = Vec::new();
+        write_to_s(&mut text, value, &mut 0).ok()?;
+        Some(text)
+    }
+
     /// Encodes the entries of all blocks; an entry never spans two.
     ///
     /// # Errors
@@ -325,7 +346,7 @@ impl<'a> Run<'a> {
 
     /// Encodes one block, which starts at `base` of the whole.
     fn block(&mut self, data: &[u8], base: usize) {
-        let look = self.encoder.always || self.encoder.keys.may_be_in(data);
+        let look = self.encoder.always || self.target.known.is_some() || self.encoder.keys.may_be_in(data);
         let mut pos = 0;
         while pos < data.len() {
             let entry = base + pos;
@@ -369,7 +390,7 @@ impl<'a> Run<'a> {
     fn one_by_one(&mut self, data: &[u8], pos: &mut usize) -> Result<usize, Failure> {
         let mut end = *pos;
         let entry = read_entry(data, &mut end)?;
-        if self.encoder.always || self.encoder.keys.may_be_in(entry.bytes) {
+        if self.encoder.always || self.target.known.is_some() || self.encoder.keys.may_be_in(entry.bytes) {
             *pos = end;
             return self.taken_apart(&entry);
         }

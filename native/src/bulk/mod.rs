@@ -9,7 +9,7 @@ mod groups;
 mod keys;
 mod record;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -125,9 +125,17 @@ impl BulkEncoder {
         Ok(BulkEncoder { encoder, growth: AtomicUsize::new(128) })
     }
 
+    /// `ids(data) -> list[str]`: what `id_key` gives, each once.
+    fn ids(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+        let source = Source::of(data)?;
+        let blocks = source.slices(py);
+        let ids = py.detach(|| self.encoder.ids(&blocks));
+        Ok(ids.into_iter().map(|id| String::from_utf8_lossy(&id).into_owned()).collect())
+    }
+
     /// `encode(data, *, tag, index, ...) -> BulkRequests`
     #[pyo3(signature = (data, *, tag, index, date_format = "%Y.%m.%d", type_name = None, pipeline = None,
-        chunk_id = None, limit_bytes = -1))]
+        chunk_id = None, limit_bytes = -1, known = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn encode(
         &self,
@@ -140,9 +148,12 @@ impl BulkEncoder {
         pipeline: Option<&str>,
         chunk_id: Option<&[u8]>,
         limit_bytes: i64,
+        known: Option<HashMap<String, String>>,
     ) -> PyResult<BulkRequests> {
         let source = Source::of(data)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let known: Option<HashMap<_, _>> =
+            known.map(|known| known.into_iter().map(|(id, index)| (id.into_bytes(), index)).collect());
         let target = Target {
             tag,
             index,
@@ -152,6 +163,7 @@ impl BulkEncoder {
             chunk_id: chunk_id.unwrap_or_default(),
             limit: usize::try_from(limit_bytes).ok(),
             now_ns: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
+            known: known.as_ref(),
         };
         let blocks = source.slices(py);
         let outcome = py

@@ -137,9 +137,10 @@ class Documents:
     suppress_doc_wrap = boolean("Send the record itself as the body of an update.", False)
     pipeline = string("Ingest pipeline; may hold placeholders.", None)
     target_index_affinity = boolean(
-        "Look for the index that has the document.", False,
-        unsupported="documents are not searched for before they are updated",
-    )  # fmt: skip
+        "Send updates to the index that has the document, which is searched for by its id: with "
+        "logstash_format, id_key and an update or upsert.",
+        False,
+    )
 
 
 class Failures:

@@ -139,7 +139,12 @@ impl Run<'_> {
             });
         }
         extract(record, &encoder.type_path, body, update)?;
-        match (index, offset) {
+        let known = self.target.known.and_then(|known| {
+            body.clear();
+            let pairs = record.write(body);
+            known.get(&encoder.id_text(body, pairs)?)
+        });
+        match (known.cloned().or(index), offset) {
             (Some(index), _) => {
                 self.turn_to(index);
                 self.leave_date();
