@@ -881,6 +881,24 @@ def ltsv_parser(
 ) -> CompiledParser:
     """Fields that name themselves. Raises ValueError (message, parameter)."""
 
+def kv_parser(kv_delimiter: str, kv_char: str, options: dict[str, Any]) -> CompiledParser:
+    """Fields that name themselves; one without a value is null. Raises ValueError (message, parameter)."""
+
+def logfmt_parser(options: dict[str, Any]) -> CompiledParser:
+    """`key=value key="quoted" flag`. Raises ValueError (message, parameter)."""
+
+def cef_parser(
+    log_format: str,
+    cef_version: int | None,
+    keys: list[str] | None,
+    output_raw_field: bool,
+    options: dict[str, Any],
+) -> CompiledParser:
+    """ArcSight's Common Event Format. Raises ValueError (message, parameter)."""
+
+def msgpack_parser(options: dict[str, Any]) -> CompiledParser:
+    """MessagePack maps, or arrays of them. Raises ValueError (message, parameter)."""
+
 def form_fields(text: bytes, most: int) -> list[tuple[bytes, bytes]]:
     """The fields of a query or an `application/x-www-form-urlencoded` body, decoded. Raises ValueError
     (message, reason) for more than `most`."""

@@ -86,20 +86,41 @@ def compatible(registry: Registry) -> str:
         f"Compared with {versions}. A refused parameter is an error with file and line where it is set to "
         "more than its default.", "", "| plugin | parameters | refused | different |", "|---|---|---|---|",
     ]  # fmt: skip
-    details: list[str] = []
+    refused: Notes = {}
+    different: Notes = {}
     for plugin, findings in sorted(compatibility.compare(registry, table).items()):
         if findings is None:
             kind, name = plugin.split()
-            lines.append(f"| {plugin} | {PLUGINS.get((kind, name), 'not built yet')} | | |")
+            lines.append(f"| {plugin} | {PLUGINS[kind, name]} | | |")
             continue
-        refused = [each for each in findings if each.state == "refused"]
-        different = [each for each in findings if each.state in ("missing", "type", "default")]
-        lines.append(f"| {plugin} | {len(findings)} | {len(refused) or ''} | {len(different) or ''} |")
-        if refused or different:
-            details += ["", f"## {plugin}", ""]
-            details += [f"- `{each.path}` refused: {each.detail}" for each in refused]
-            details += [f"- `{each.path}`: {compatibility.meant(each)}" for each in different]
-    return "\n".join([*lines, *details]) + "\n"
+        counts = []
+        for notes, states in ((refused, ("refused",)), (different, ("missing", "type", "default"))):
+            found = [each for each in findings if each.state in states]
+            counts.append(str(len(found) or ""))
+            for each in found:
+                why = each.detail if each.state == "refused" else compatibility.meant(each) or each.detail
+                notes.setdefault(why, {}).setdefault(plugin, []).append(each.path)
+        lines.append(f"| {plugin} | {len(findings)} | {' | '.join(counts)} |")
+    lines += ["", "## Refused parameters", "", *by_reason(refused)]
+    lines += ["", "## Different declarations", "", *by_reason(different)]
+    return "\n".join(lines) + "\n"
+
+
+Notes = dict[str, dict[str, list[str]]]
+"""Reason -> plugin -> parameters."""
+
+
+def by_reason(notes: Notes) -> list[str]:
+    """A table in which every reason stands once."""
+    lines = ["| parameters | plugins | |", "|---|---|---|"]
+    for why, plugins in sorted(notes.items()):
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for plugin, paths in plugins.items():
+            alike.setdefault(tuple(paths), []).append(plugin)
+        for group, names in sorted(alike.items()):
+            parameters = ", ".join(f"`{path}`" for path in group)
+            lines.append(f"| {parameters} | {', '.join(names)} | {why} |")
+    return lines
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ class Server:
         self._limits = limits
         self._certificates: Any = None
         if transport is not None and transport.protocol == "tls":
-            from forwarder.api.tls import Certificates  # noqa: PLC0415 - ssl costs memory
+            from forwarder.api.tls_context import Certificates  # noqa: PLC0415 - ssl costs memory
 
             self._certificates = Certificates(plugin, transport)
         size = None if transport is None else transport.receive_buffer_size
@@ -386,5 +386,5 @@ class Server:
         connection.socket.close()
 
 
-_TOO_LARGE: Final = Response(413, b"Too large", close=True)
+_TOO_LARGE: Final = Response(413, b"Too large", "text/plain", close=True)
 _BUSY: Final = Response(503, b"too many bodies at a time\n", headers=(("Retry-After", "1"),), close=True)

@@ -309,8 +309,9 @@ class Output(Plugin):
     )  # fmt: skip
     slow_flush_log_threshold = float_("Seconds from which a slow flush is logged.", 20.0)
     time_as_integer = boolean(
-        "Whole seconds in MessagePack chunks.", False, unsupported="whole-second times are not available yet"
-    )
+        "Keep events in the buffer with whole seconds as times, for outputs that take the events themselves; "
+        "what an output formats is not changed by it.", False,
+    )  # fmt: skip
 
     chunk_keys: ChunkKeys | None = None
     """Set by the engine before `configure`; a secondary has those of the output it stands in for."""

@@ -342,9 +342,13 @@ def receiver_parser(plugin: Plugin, parser: Parser) -> CompiledParser:
 
 def check_certificate(transport: Transport) -> None:
     """Raises ConfigError where the TLS files and values of `transport` cannot be used."""
-    from forwarder.api.tls import server_context  # noqa: PLC0415 - as in `stream_receiver`
+    from forwarder.api import tls_context, tls_generate  # noqa: PLC0415 - OpenSSL only where it is used
 
-    server_context(transport)
+    if transport.generates:
+        tls_context.check_fips(transport)
+        tls_generate.check(transport)
+    else:
+        tls_context.server_context(transport)
 
 
 def _shown(sample: bytes) -> str:

@@ -20,10 +20,6 @@ from forwarder.api.parameters import (
 )
 
 TLS_VERSIONS: Final = ("TLSv1_1", "TLSv1_2", "TLSv1_3", "TLS1_1", "TLS1_2", "TLS1_3")
-_NO_GENERATION: Final = (
-    "certificates are not generated here; make one (openssl req -x509 ...) and set cert_path "
-    "and private_key_path"
-)
 
 
 class Transport(Section):
@@ -47,12 +43,10 @@ class Transport(Section):
     max_version = enum("Highest TLS version, together with min_version.", TLS_VERSIONS, None)
     ciphers = string("OpenSSL's cipher list for TLS up to 1.2.", "ALL:!aNULL:!eNULL:!SSLv2")
     insecure = boolean(
-        "Leave the cipher list to OpenSSL. It makes no certificate: cert_path is needed.", False
-    )
-    ensure_fips = boolean(
-        "Run in OpenSSL's FIPS mode only.", False,
-        unsupported="Python's ssl cannot tell whether OpenSSL runs in FIPS mode",
+        "Leave the cipher list to OpenSSL, and make a certificate that signs itself where neither cert_path "
+        "nor ca_cert_path is set.", False,
     )  # fmt: skip
+    ensure_fips = boolean("Refuse to start where OpenSSL does not run in FIPS mode.", False)
 
     ca_path = string("PEM file of the authorities that client certificates must come from.", None)
     cert_path = string("PEM file of the server's certificate, followed by its chain.", None)
@@ -60,31 +54,23 @@ class Transport(Section):
     private_key_passphrase = string("Passphrase of the private key.", None, secret=True)
     client_cert_auth = boolean("Refuse clients without a valid certificate.", False)
 
-    ca_cert_path = string("Authority that signs a generated certificate.", None, unsupported=_NO_GENERATION)
-    ca_private_key_path = string("That authority's key.", None, unsupported=_NO_GENERATION)
-    ca_private_key_passphrase = string(
-        "Passphrase of that key.", None, secret=True, unsupported=_NO_GENERATION
-    )
+    ca_cert_path = string(
+        "PEM file of an authority: at the start a certificate is made that it signs (package cryptography, "
+        "`forwarder[cert]`).", None,
+    )  # fmt: skip
+    ca_private_key_path = string("PEM file of that authority's private key.", None)
+    ca_private_key_passphrase = string("Passphrase of that key.", None, secret=True)
     cert_verifier = string(
         "Ruby code that verifies a client's certificate.", None,
         unsupported="it is Ruby code; use client_cert_auth with ca_path",
     )  # fmt: skip
-    generate_private_key_length = integer("Bits of a generated key.", 2048, unsupported=_NO_GENERATION)
-    generate_cert_country = string("Country of a generated certificate.", "US", unsupported=_NO_GENERATION)
-    generate_cert_state = string("State of a generated certificate.", "CA", unsupported=_NO_GENERATION)
-    generate_cert_locality = string(
-        "Locality of a generated certificate.", "Mountain View", unsupported=_NO_GENERATION
-    )
-    generate_cert_common_name = string(
-        "Common name of a generated certificate.", None, unsupported=_NO_GENERATION
-    )
-    generate_cert_expiration = duration(
-        "Validity of a generated certificate.", 315360000.0, unsupported=_NO_GENERATION
-    )
-    generate_cert_digest = enum(
-        "Digest of a generated certificate.", ("sha1", "sha256", "sha384", "sha512"), "sha256",
-        unsupported=_NO_GENERATION,
-    )  # fmt: skip
+    generate_private_key_length = integer("Bits of the key of a certificate that is made.", 2048)
+    generate_cert_country = string("Country in it, two letters.", "US")
+    generate_cert_state = string("State or province in it.", "CA")
+    generate_cert_locality = string("Locality in it.", "Mountain View")
+    generate_cert_common_name = string("Name or address in it; not set: the machine's name.", None)
+    generate_cert_expiration = duration("How long it is valid from the start on, in seconds.", 315360000.0)
+    generate_cert_digest = enum("Digest of its signature.", ("sha1", "sha256", "sha384", "sha512"), "sha256")
 
     def configure(self) -> None:
         if (self.min_version is None) != (self.max_version is None):
@@ -95,16 +81,27 @@ class Transport(Section):
             )
         if self.protocol != "tls":
             return
-        if self.cert_path is None:
-            if self.insecure:
+        if self.cert_path is not None:
+            if self.private_key_path is None:
                 raise ConfigError(
-                    f"insecure without cert_path is not supported: {_NO_GENERATION}", param="insecure"
+                    "private_key_path is required when cert_path is set", param="private_key_path"
                 )
+        elif self.ca_cert_path is not None:
+            if self.ca_private_key_path is None:
+                raise ConfigError(
+                    "ca_private_key_path is required when ca_cert_path is set", param="ca_private_key_path"
+                )
+        elif not self.insecure:
             raise ConfigError(
-                "TLS needs a certificate: set cert_path and private_key_path", param="cert_path"
+                "TLS needs a certificate: set cert_path and private_key_path, or ca_cert_path and "
+                "ca_private_key_path, or insecure true for one that signs itself",
+                param="cert_path",
             )
-        if self.private_key_path is None:
-            raise ConfigError("private_key_path is required when cert_path is set", param="private_key_path")
+
+    @property
+    def generates(self) -> bool:
+        """Whether the certificate is made at the start."""
+        return self.protocol == "tls" and self.cert_path is None
 
 
 class Client(Section):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 import socket
 import ssl
@@ -12,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from forwarder._native import Intake, MemoryLoan, network_contains
-from forwarder.api.errors import ConfigError
-from forwarder.api.plugin import Input, Plugin
+from forwarder.api.plugin import Input
 from forwarder.api.server import listening
 from forwarder.api.shared_sections import Transport
+from forwarder.api.tls_context import Certificates
 
 HANDSHAKE_SECONDS: Final = 10.0
 """A connection that has not finished its handshake by then is closed."""
@@ -28,80 +27,6 @@ LINGER_SECONDS: Final = 0.02
 """Longest time that an event waits for others."""
 BUSY: Final = 200
 """Events of one round from which on there is no pause: the senders keep us busy."""
-
-_VERSIONS: Final = {
-    "1_1": ssl.TLSVersion.TLSv1_1,
-    "1_2": ssl.TLSVersion.TLSv1_2,
-    "1_3": ssl.TLSVersion.TLSv1_3,
-}
-
-
-def server_context(transport: Transport) -> ssl.SSLContext:
-    """The context that `<transport tls>` describes. Raises ConfigError: a file or value that is wrong."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    lowest = transport.min_version or transport.version
-    highest = transport.max_version or transport.version
-    context.minimum_version = _VERSIONS[lowest[-3:]]
-    context.maximum_version = _VERSIONS[highest[-3:]]
-    if not transport.insecure:
-        try:
-            context.set_ciphers(transport.ciphers)
-        except ssl.SSLError as error:
-            raise ConfigError(f"OpenSSL does not know the ciphers: {error}", param="ciphers") from None
-    passphrase = transport.private_key_passphrase or ""
-    try:
-        # a passphrase of its own accord: OpenSSL would ask for one on the terminal
-        context.load_cert_chain(transport.cert_path or "", transport.private_key_path, lambda: passphrase)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"certificate {transport.cert_path} with key {transport.private_key_path}: {error}",
-            param="cert_path",
-        ) from None
-    if transport.client_cert_auth:
-        context.verify_mode = ssl.CERT_REQUIRED
-    if transport.ca_path is not None:
-        try:
-            context.load_verify_locations(transport.ca_path)
-        except OSError as error:
-            raise ConfigError(f"authorities {transport.ca_path}: {error}", param="ca_path") from None
-    elif transport.client_cert_auth:
-        context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
-    return context
-
-
-class Certificates:
-    """The present context; made anew for new connections when the files change."""
-
-    def __init__(self, plugin: Plugin, transport: Transport) -> None:
-        self._plugin = plugin
-        self._transport = transport
-        self._files = [
-            path for path in (transport.cert_path, transport.private_key_path, transport.ca_path) if path
-        ]
-        self._seen = self._state()
-        self._context = server_context(transport)
-
-    def _state(self) -> list[tuple[int, int]]:
-        state = []
-        for path in self._files:
-            try:
-                found = os.stat(path)
-            except OSError:
-                state.append((0, 0))
-            else:
-                state.append((found.st_mtime_ns, found.st_ino))
-        return state
-
-    def context(self) -> ssl.SSLContext:
-        state = self._state()
-        if state != self._seen:
-            self._seen = state
-            try:
-                self._context = server_context(self._transport)
-                self._plugin.log.info("certificate files have changed, new connections use them")
-            except ConfigError as error:
-                self._plugin.log.error(f"changed certificate files are not used: {error.message}")
-        return self._context
 
 
 class Feeder(Protocol):

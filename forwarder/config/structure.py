@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -127,6 +128,12 @@ def _flatten(
     return top, frozenset(narrow)
 
 
+def _leading_number(text: str) -> int:
+    """As Ruby's `to_i`."""
+    digits = re.match(r"\s*(\d*)", text, re.ASCII)
+    return int(digits[1] or 0) if digits else 0
+
+
 def _worker_ids(worker: Element, workers: int, diagnostics: Diagnostics) -> range:
     """The workers that a `<worker N>` or `<worker N-M>` is for; empty where that is an error."""
     argument = worker.argument
@@ -134,12 +141,12 @@ def _worker_ids(worker: Element, workers: int, diagnostics: Diagnostics) -> rang
     if not argument:
         diagnostics.error("<worker> needs an argument: the worker's number", worker.position)
         return range(0)
+    low, high = _leading_number(first), _leading_number(last or first)
     if not first.isdecimal() or (dash and not last.isdecimal()):
-        diagnostics.error(
-            f"<worker {argument}>: expected a number such as 0, or two such as 0-1", worker.position
-        )
-        return range(0)
-    low, high = int(first), int(last or first)
+        diagnostics.warning(
+            f"<worker {argument}>: expected a number such as 0, or two such as 0-1; taken for {low}-{high}, "
+            "as by Fluentd", worker.position,
+        )  # fmt: skip
     if low > high:
         diagnostics.error(f"<worker {argument}>: the smaller number stands first", worker.position)
         return range(0)

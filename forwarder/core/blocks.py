@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from forwarder._native import Partitioner
+from forwarder._native import Partitioner, integer_times
 from forwarder.api.errors import ConfigError
 from forwarder.buffer.chunk import Key
 from forwarder.core.implements import overrides
@@ -39,7 +39,11 @@ class Blocks:
             except ValueError as error:
                 raise ConfigError(str(error), param="buffer") from error
             self._partition = partitioner.partition
-        self._format = plugin.format_batch if overrides(plugin, "format_batch") else None
+        self._format: Callable[[EventBatch], bytes | None] | None = None
+        if overrides(plugin, "format_batch"):
+            self._format = plugin.format_batch
+        elif plugin.time_as_integer:
+            self._format = integer_times
 
     def of(self, batch: EventBatch) -> list[Block]:
         """The blocks of `batch`. What the plugin's formatter raises passes through."""

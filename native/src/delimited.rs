@@ -1,4 +1,4 @@
-//! The parsers of delimited text: ltsv, tsv, csv.
+//! The parsers of delimited text: ltsv, kv, tsv, csv.
 //!
 //! Splitting is Ruby's `String#split`: a delimiter of one space means runs of white space, and white space at the
 //! start is skipped. CSV is what Ruby's CSV library takes: RFC 4180, nil for an empty column without quotes, and
@@ -7,21 +7,17 @@
 mod csv;
 mod split;
 
-use std::collections::HashMap;
-
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::compiled::CompiledParser;
 use crate::extract;
+use crate::named::{Name, Named, NamedMemory, Value};
 use crate::options::{FieldCache, FieldRule, FieldRules, Invalid, ParseOptions};
 use crate::parser::{Events, Mismatch, Parser, Session};
 use crate::pcre::{Matcher, Regexp, Script};
 use crate::ruby_regexp;
 use split::Delimiter;
-
-/// Fields up to this number are compared with each other, more are found by hash.
-const FEW_FIELDS: usize = 32;
 
 /// One column of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +55,8 @@ impl Columns {
 }
 
 enum Layout {
-    /// Fields that name themselves.
-    Labeled { delimiter: Between, label: Delimiter },
+    /// Fields that name themselves; `bare`: a name without a value is a field too.
+    Labeled { delimiter: Between, label: Delimiter, bare: bool },
     /// Columns between delimiters, at most as many as there are keys.
     Plain { delimiter: Delimiter },
     /// Ruby's CSV library.
@@ -119,7 +115,7 @@ impl Parser for Delimited {
             parser: self,
             cache: self.rules.cache(),
             columns: Columns::default(),
-            labels: Vec::new(),
+            named: NamedMemory::default(),
             matcher,
         })
     }
@@ -138,7 +134,7 @@ struct DelimitedSession<'a> {
     parser: &'a Delimited,
     cache: FieldCache,
     columns: Columns,
-    labels: Vec<(usize, usize)>,
+    named: NamedMemory,
     matcher: Option<Matcher>,
 }
 
@@ -147,7 +143,9 @@ impl Session for DelimitedSession<'_> {
         self.columns.clear();
         let mut sets_all = true;
         match &self.parser.layout {
-            Layout::Labeled { delimiter, label } => return self.labeled(text, delimiter, label, out),
+            Layout::Labeled { delimiter, label, bare } => {
+                return self.labeled(text, delimiter, label, *bare, out);
+            }
             Layout::Plain { delimiter } => {
                 delimiter.split(text, Some(self.parser.columns), |start, end| {
                     self.columns.list.push(Column::Text(start, end));
@@ -204,37 +202,17 @@ impl DelimitedSession<'_> {
         text: &[u8],
         delimiter: &Between,
         label: &Delimiter,
+        bare: bool,
         out: &mut Events,
     ) -> Result<(), Mismatch> {
-        self.labels.clear();
-        let (labels, columns) = (&mut self.labels, &mut self.columns.list);
-        let mut seen: HashMap<&[u8], usize> = HashMap::new();
+        let mut fields = Named::new(text, &mut self.named);
         let field = |start: usize, end: usize| {
-            let Some((key, value)) = label.halves(&text[start..end]) else { return };
-            let key = (start + key.0, start + key.1);
-            let column = Column::Text(start + value.0, start + value.1);
-            let name = &text[key.0..key.1];
-            // a label that comes again keeps its place and gets the later value
-            let known = if labels.len() <= FEW_FIELDS {
-                labels.iter().position(|(start, end)| &text[*start..*end] == name)
-            } else {
-                if seen.is_empty() {
-                    seen.extend(
-                        labels.iter().enumerate().map(|(at, (start, end))| (&text[*start..*end], at)),
-                    );
-                }
-                seen.get(name).copied()
+            let (key, value) = match label.halves(&text[start..end]) {
+                Some((key, value)) => (key, Value::Text(start + value.0, start + value.1)),
+                None if bare && start < end => ((0, end - start), Value::Nil),
+                None => return,
             };
-            match known {
-                Some(place) => columns[place] = column,
-                None => {
-                    if !seen.is_empty() {
-                        seen.insert(name, labels.len());
-                    }
-                    labels.push(key);
-                    columns.push(column);
-                }
-            }
+            fields.set(Name::Text(start + key.0, start + key.1), value);
         };
         match (delimiter, &mut self.matcher) {
             (Between::Pattern(pattern), Some(matcher)) => {
@@ -243,32 +221,19 @@ impl DelimitedSession<'_> {
             (Between::Text(delimiter), _) => delimiter.split(text, None, field),
             (Between::Pattern(_), None) => {}
         }
-        let start = out.fields.len();
-        let (mut pairs, mut time) = (0, None);
-        let valid = simdutf8::basic::from_utf8(text).is_ok();
-        let rules = &self.parser.rules;
-        for (at, (from, to)) in self.labels.iter().enumerate() {
-            let name = &text[*from..*to];
-            let value = self.columns.get(text, at).unwrap_or_default();
-            let rule = rules.rule(name);
-            rules.write_text(
-                &rule,
-                name,
-                value,
-                valid,
-                &mut self.cache,
-                &mut out.fields,
-                &mut pairs,
-                &mut time,
-            )?;
-        }
-        out.push(start, pairs, time);
-        Ok(())
+        fields.write(&self.parser.rules, None, &mut self.cache, out)
     }
 }
 
 fn delimiter(param: &str, text: &str) -> Result<Delimiter, Invalid> {
     Delimiter::new(text.as_bytes()).ok_or_else(|| Invalid::new(param, "expected at least one character"))
+}
+
+/// What stands between fields, by a regexp: `param` is the parameter that has it.
+fn pattern(param: &str, written: &str) -> Result<Between, Invalid> {
+    let invalid = |why: String| Invalid::new(param, why);
+    let (source, flags) = ruby_regexp::split_literal(written).map_err(|why| invalid(why.to_string()))?;
+    Ok(Between::Pattern(extract::compile(source, flags).map_err(invalid)?.0))
 }
 
 /// `ltsv_parser(delimiter, delimiter_pattern, label_delimiter, options) -> CompiledParser`
@@ -280,18 +245,39 @@ pub fn ltsv_parser(
     label_delimiter: &str,
     options: &Bound<'_, PyDict>,
 ) -> PyResult<CompiledParser> {
-    let invalid = |why: String| Invalid::new("delimiter_pattern", why);
     let between = match delimiter_pattern {
         None => Between::Text(self::delimiter("delimiter", delimiter)?),
-        Some(pattern) => {
-            let (source, flags) =
-                ruby_regexp::split_literal(pattern).map_err(|why| invalid(why.to_string()))?;
-            Between::Pattern(extract::compile(source, flags).map_err(invalid)?.0)
-        }
+        Some(written) => pattern("delimiter_pattern", written)?,
     };
     let label = self::delimiter("label_delimiter", label_delimiter)?;
-    let layout = Layout::Labeled { delimiter: between, label };
+    let layout = Layout::Labeled { delimiter: between, label, bare: false };
     Ok(CompiledParser::new(Delimited::new(layout, &[], &ParseOptions::from_dict(options)?)?))
+}
+
+/// The kv parser; a `kv_delimiter` between slashes is a regexp.
+///
+/// # Errors
+/// Names the parameter and what was expected.
+pub fn key_values(kv_delimiter: &str, kv_char: &str, options: &ParseOptions) -> Result<Delimited, Invalid> {
+    let regexp = kv_delimiter.len() > 2 && kv_delimiter.starts_with('/') && kv_delimiter.ends_with('/');
+    let between = match kv_delimiter {
+        // white space needs no regexp
+        r"/\s+/" => Between::Text(Delimiter::Space),
+        written if regexp => pattern("kv_delimiter", written)?,
+        text => Between::Text(delimiter("kv_delimiter", text)?),
+    };
+    let label = delimiter("kv_char", kv_char)?;
+    Delimited::new(Layout::Labeled { delimiter: between, label, bare: true }, &[], options)
+}
+
+/// `kv_parser(kv_delimiter, kv_char, options) -> CompiledParser`
+#[pyfunction]
+pub fn kv_parser(
+    kv_delimiter: &str,
+    kv_char: &str,
+    options: &Bound<'_, PyDict>,
+) -> PyResult<CompiledParser> {
+    Ok(CompiledParser::new(key_values(kv_delimiter, kv_char, &ParseOptions::from_dict(options)?)?))
 }
 
 /// `tsv_parser(keys, delimiter, options) -> CompiledParser`

@@ -18,13 +18,13 @@ use std::ptr;
 use crate::msgpack::{MAX_DEPTH, Malformed, Token, read_token};
 use crate::ruby_inspect;
 
-/// How floats are laid out. They differ only in -0.0 and in whole numbers from 1e16 to 2^63.
+/// How floats are laid out. They differ only in -0.0 and in whole numbers from 1e15 to 2^63.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Floats {
     /// As Oj does (Fluentd's formatter `json`): whole numbers below 2^63 without exponent, `-0.0` as `0.0`.
     #[default]
     Oj,
-    /// As Ruby's `Float#to_s` and its json library do: an exponent from 1e16 on.
+    /// As Ruby's `Float#to_s` and its json library do: an exponent from 1e15 on.
     Ruby,
 }
 
@@ -673,7 +673,8 @@ mod tests {
             (-0.0, "0.0", "-0.0"),
             (1.5, "1.5", "1.5"),
             (100.0, "100.0", "100.0"),
-            (1e15, "1000000000000000.0", "1000000000000000.0"),
+            (1e14, "100000000000000.0", "100000000000000.0"),
+            (1e15, "1000000000000000.0", "1.0e+15"),
             (1e16, "10000000000000000.0", "1.0e+16"),
             (-1e18, "-1000000000000000000.0", "-1.0e+18"),
             (1e20, "1.0e+20", "1.0e+20"),

@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 use crate::compiled::CompiledParser;
 use crate::json_in::{PairHook, Reader, Scratch, key_bytes};
 use crate::options::{FieldCache, FieldRules, Invalid, ParseOptions};
-use crate::parser::{Events, Mismatch, Parser, Session};
+use crate::parser::{Events, Mismatch, OtherValues, Parser, Session};
 
 /// A compiled JSON parser.
 pub struct JsonParser {
@@ -50,6 +50,10 @@ impl Parser for JsonParser {
 
     fn estimate_current_event(&self) -> bool {
         self.estimate_current_event
+    }
+
+    fn other_values(&self) -> OtherValues {
+        OtherValues::Unmatched
     }
 }
 

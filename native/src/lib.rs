@@ -7,6 +7,7 @@ pub mod body;
 pub mod budget;
 pub mod bulk;
 pub mod bulk_response;
+pub mod cef;
 pub mod columns_out;
 pub mod compiled;
 pub mod containers;
@@ -34,10 +35,13 @@ pub mod json_out;
 pub mod json_parser;
 pub mod keep;
 pub mod listener;
+pub mod logfmt;
 pub mod memory;
 pub mod merge;
 pub mod msgpack;
+pub mod msgpack_parser;
 pub mod multiline;
+pub mod named;
 pub mod none;
 pub mod options;
 pub mod parser;
@@ -87,6 +91,8 @@ mod _native {
     #[pymodule_export]
     use crate::columns_out::{csv_formatter, ltsv_formatter, msgpack_formatter, tsv_formatter};
     #[pymodule_export]
+    use crate::cef::cef_parser;
+    #[pymodule_export]
     use crate::compiled::{CompiledFormatter, CompiledParser};
     #[pymodule_export]
     use crate::containers::{cri_parser, docker_parser};
@@ -95,7 +101,7 @@ mod _native {
     #[pymodule_export]
     use crate::dedup::Dedup;
     #[pymodule_export]
-    use crate::delimited::{csv_parser, ltsv_parser, tsv_parser};
+    use crate::delimited::{csv_parser, kv_parser, ltsv_parser, tsv_parser};
     #[pymodule_export]
     use crate::event::{EventBatch, EventIterator, EventStream};
     #[pymodule_export]
@@ -120,7 +126,11 @@ mod _native {
     #[pymodule_export]
     use crate::json_parser::json_parser;
     #[pymodule_export]
+    use crate::logfmt::logfmt_parser;
+    #[pymodule_export]
     use crate::memory::keep_memory;
+    #[pymodule_export]
+    use crate::msgpack_parser::msgpack_parser;
     #[pymodule_export]
     use crate::multiline::multiline_parser;
     #[pymodule_export]

@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 use crate::compiled::CompiledParser;
 use crate::msgpack::{write_str, write_text};
 use crate::options::ParseOptions;
-use crate::parser::{Events, Mismatch, Parser, Session};
+use crate::parser::{Events, Mismatch, OtherValues, Parser, Session};
 
 /// The compiled parser. Only `estimate_current_event` of the common parameters counts, as in Fluentd.
 pub struct NoneParser {
@@ -31,6 +31,10 @@ impl Parser for NoneParser {
 
     fn estimate_current_event(&self) -> bool {
         self.estimate
+    }
+
+    fn other_values(&self) -> OtherValues {
+        OtherValues::Field(self.key.clone())
     }
 }
 

@@ -88,6 +88,17 @@ pub enum Partial {
     Docker,
 }
 
+/// What a parser makes of a value that is no text, in a filter over records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OtherValues {
+    /// It fails on it.
+    Failed,
+    /// It is not what the parser takes.
+    Unmatched,
+    /// It goes into the field of this name (as MessagePack) as it is.
+    Field(Vec<u8>),
+}
+
 /// A compiled parser: options and programs, no mutable state.
 pub trait Parser: Send + Sync {
     /// Opens working memory for one caller.
@@ -107,6 +118,11 @@ pub trait Parser: Send + Sync {
     /// Whether its lines may be parts of longer ones.
     fn partial(&self) -> Option<Partial> {
         None
+    }
+
+    /// What becomes of a value that is no text: a number, an array, a map.
+    fn other_values(&self) -> OtherValues {
+        OtherValues::Failed
     }
 
     /// Whether `parse` runs Python code: a caller with many texts then holds the interpreter throughout.

@@ -17,7 +17,7 @@ use crate::msgpack::{
     self, Malformed, Token, read_entry, read_short_key, read_token, skip_value, write_entry_start,
     write_map_header, write_str,
 };
-use crate::parser::{Events, Item, Mismatch, Parser};
+use crate::parser::{Events, Item, Mismatch, OtherValues, Parser};
 
 /// How much of a text that failed is kept as a sample.
 const SAMPLE_BYTES: usize = 256;
@@ -113,6 +113,7 @@ pub fn apply(parser: &dyn Parser, options: &FilterOptions, batch: &Batch) -> Out
         shape: Shape::default(),
         index: Shape::default(),
         estimate: parser.estimate_current_event(),
+        other_values: parser.other_values(),
         now_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64),
     };
     let top_level = options.key.top_level_key();
@@ -211,6 +212,7 @@ struct Run<'a> {
     shape: Shape,
     index: Shape,
     estimate: bool,
+    other_values: OtherValues,
     now_ns: i64,
 }
 
@@ -230,7 +232,7 @@ impl Run<'_> {
                 return self.failed(tag, entry, "missing_key", b"", Kept::Reserved);
             }
             Some(Ok(Token::Str(text) | Token::Bin(text))) => text,
-            Some(_) => return self.failed(tag, entry, "not_text", b"", Kept::Out),
+            Some(_) => return self.other(tag, entry, found, events),
         };
         let mut scrubbed = std::mem::take(&mut self.buffers.scrubbed);
         if self.options.replace_invalid && simdutf8::basic::from_utf8(text).is_err() {
@@ -259,6 +261,28 @@ impl Run<'_> {
             Err(why) => self.failed(tag, entry, why.reason(), text, Kept::Reserved),
         }
         self.buffers.scrubbed = scrubbed;
+    }
+
+    /// A field that is no text.
+    #[cold]
+    fn other(
+        &mut self,
+        tag: u32,
+        entry: &msgpack::Entry<'_>,
+        found: Option<Found<'_>>,
+        events: &mut Events,
+    ) {
+        match (&self.other_values, found) {
+            (OtherValues::Field(key), Some(found)) => {
+                events.clear();
+                events.fields.extend_from_slice(key);
+                events.fields.extend_from_slice(found.value);
+                events.push(0, 1, None);
+                self.parsed(tag, entry, found.pair, events);
+            }
+            (OtherValues::Unmatched, _) => self.failed(tag, entry, "not_text", b"", Kept::Reserved),
+            _ => self.failed(tag, entry, "not_text", b"", Kept::Out),
+        }
     }
 
     fn count(&mut self, reason: &'static str, text: &[u8]) -> usize {

@@ -1,12 +1,12 @@
 //! Values as Ruby 3.1 prints them: `to_s` and `inspect` (`{"a"=>1, "b"=>nil}`).
 //!
-//! Fluentd's formatters `hash` and `single_value` print records this way. What Ruby calls printable is
-//! taken as: every character except the control characters and U+2028, U+2029.
+//! Fluentd's formatters `hash` and `single_value` print records this way. Its workers run with ASCII as external
+//! encoding, so that every other character is escaped: `\u00E9`, `\u{1F600}`.
 
 use crate::msgpack::{MAX_DEPTH, Malformed, Token, read_token};
 
-/// Appends `value` as `Float#to_s`: fewest digits, an exponent below 1e-4 and from 1e16 on, `NaN`,
-/// `Infinity`.
+/// Appends `value` as `Float#to_s`: fewest digits, an exponent below 1e-4 and for whole numbers from 1e15 on,
+/// `NaN`, `Infinity`.
 pub fn write_float(out: &mut Vec<u8>, value: f64) {
     if value.is_nan() {
         return out.extend_from_slice(b"NaN");
@@ -17,7 +17,7 @@ pub fn write_float(out: &mut Vec<u8>, value: f64) {
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value);
     let size = value.abs();
-    if size == 0.0 || (1e-4..1e16).contains(&size) {
+    if size == 0.0 || (1e-4..1e15).contains(&size) || (size < 1e16 && size >= 1e15 && size.fract() != 0.0) {
         return out.extend_from_slice(text.as_bytes()); // laid out alike
     }
     // d.ddd and an exponent, from whatever layout the library chose
@@ -141,16 +141,16 @@ fn inspect_text(out: &mut Vec<u8>, text: &[u8]) {
                 '\x07' => b'a',
                 '\x1b' => b'e',
                 '#' if matches!(chars.peek(), Some('$' | '@' | '{')) => b'#',
-                '\x7f' => {
-                    out.extend_from_slice(b"\\x7F");
+                ' '..='~' => {
+                    out.push(char as u8);
                     continue;
                 }
-                _ if char.is_control() || matches!(char, '\u{2028}' | '\u{2029}') => {
+                '\0'..='\u{ffff}' => {
                     out.extend_from_slice(format!("\\u{:04X}", char as u32).as_bytes());
                     continue;
                 }
                 _ => {
-                    out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+                    out.extend_from_slice(format!("\\u{{{:X}}}", char as u32).as_bytes());
                     continue;
                 }
             };
@@ -187,7 +187,11 @@ mod tests {
             (0.00001, "1.0e-05"),
             (0.000012345, "1.2345e-05"),
             (123_456_789.123, "123456789.123"),
-            (1_234_567_890_123_456.0, "1234567890123456.0"),
+            (100_000_000_000_000.0, "100000000000000.0"),
+            (1e15, "1.0e+15"),
+            (1_234_567_890_123_456.0, "1.234567890123456e+15"),
+            (1_234_567_890_123_456.8, "1234567890123456.8"),
+            (9_007_199_254_740_992.0, "9.007199254740992e+15"),
             (1e16, "1.0e+16"),
             (12_345_678_901_234_567_890.0, "1.2345678901234567e+19"),
             (1e100, "1.0e+100"),
@@ -215,7 +219,7 @@ mod tests {
     fn hashes_are_inspected() {
         let mut body = Vec::new();
         msgpack::write_str(&mut body, b"s");
-        msgpack::write_str(&mut body, "q\"\\\n\u{1}\u{7f}é#{x}#y\u{1b}".as_bytes());
+        msgpack::write_str(&mut body, "q\"\\\n\u{1}\u{7f}é\u{1f600}#{x}#y\u{1b}".as_bytes());
         msgpack::write_str(&mut body, b"n");
         msgpack::write_nil(&mut body);
         msgpack::write_int(&mut body, 1);
@@ -230,7 +234,7 @@ mod tests {
         inspect_pairs(&mut out, &body, &mut 0, 4, 1).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "{\"s\"=>\"q\\\"\\\\\\n\\u0001\\x7Fé\\#{x}#y\\e\", \"n\"=>nil, 1=>[1.5, true], \
+            "{\"s\"=>\"q\\\"\\\\\\n\\u0001\\u007F\\u00E9\\u{1F600}\\#{x}#y\\e\", \"n\"=>nil, 1=>[1.5, true], \
              \"o\"=>{\"k\"=>\"\\xFFx\"}}"
         );
     }

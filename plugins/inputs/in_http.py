@@ -161,9 +161,9 @@ class HttpInput(Listening, Input):
         if head.method in ("GET", "HEAD"):
             return Response(200, b"", "text/plain")
         if head.method == "OPTIONS":
-            return Response(403, b"") if self._cors is None else self._cors.preflight(head)
+            return Response(403, b"", "text/plain") if self._cors is None else self._cors.preflight(head)
         if self._cors is not None and not self._cors.admits(head):
-            return Response(403, b"", close=True)
+            return Response(403, b"", "text/plain", close=True)
         return None
 
     def answer(self, head: Head, body: bytes) -> Response:

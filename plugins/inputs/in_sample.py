@@ -54,7 +54,7 @@ class SampleInput(Input):
         self._sampler = Sampler(self.tag, self._records(), self.auto_increment_key)
         self._stopping = threading.Event()
         self._storage: LocalStorage | None = None
-        if self.auto_increment_key is not None and "storage" in self.given:
+        if "storage" in self.given:
             LocalStorage(self, self.storage, has_id=True)  # to find out early what cannot be used
 
     def _records(self) -> list[dict[str, Any]]:

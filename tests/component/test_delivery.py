@@ -685,3 +685,17 @@ def test_a_destination_that_goes_down_within_a_rejected_chunk_gets_the_rest_late
         assert good == [str(i) for i in range(100) if i != 60]
         assert driver["out_test"].rejected == {"unrecoverable": 1}
         assert driver["out_test"].retries == 1
+
+
+@pytest.mark.parametrize(
+    ("parameter", "times"),
+    [("", [1_700_000_000_250_000_000]), ("time_as_integer true", [1_700_000_000 * 10**9])],
+)
+def test_whole_seconds_in_chunks(parameter: str, times: list[int]) -> None:
+    with run(buffered("flush_mode immediate", more=f"{parameter}\n")) as driver:
+        driver.emit("t", {"a": 1}, time_ns=1_700_000_000_250_000_000)
+        driver.wait_for_events(1)
+        assert [event.time_ns for event in driver.events()] == times
+        [chunk] = capture(driver).chunks
+        # an integer on the wire, not an EventTime of a whole second
+        assert (chunk.read()[1] == 0xCE) is (parameter != "")

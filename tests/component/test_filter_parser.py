@@ -228,3 +228,26 @@ def test_many_fields_are_merged() -> None:
         new = {f"k{number}": number for number in range(200)}
         assert found == {"log": text, **old, **new}
         assert list(found) == list({"log": text, **old, **new})
+
+
+@pytest.mark.parametrize(
+    ("parse", "reserve", "value", "good", "bad"),
+    [
+        (JSON, "", 5, [], 1),
+        (JSON, "reserve_data true", {"k": 1}, [{"log": {"k": 1}}], 1),
+        (REGEXP, "reserve_data true", 5, [], 1),
+        ("<parse>\n@type none\n</parse>", "", [1, "x"], [{"message": [1, "x"]}], 0),
+        (
+            "<parse>\n@type none\nmessage_key m\n</parse>",
+            "reserve_data true",
+            1.5,
+            [{"log": 1.5, "m": 1.5}],
+            0,
+        ),
+    ],
+)
+def test_a_field_that_is_no_text(parse: str, reserve: str, value: Any, good: list[Record], bad: int) -> None:
+    with driver(reserve, parse) as engine:
+        engine.emit("t", {"log": value})
+        assert engine.records("good") == good
+        assert engine.records("bad") == [{"log": value}] * bad

@@ -230,8 +230,6 @@ def test_changed_certificate_files_are_used(certificates: Any, tmp_path: Path) -
     ("sections", "words"),
     [
         ("<transport tls>\n</transport>", "TLS needs a certificate"),
-        ("<transport tls>\ninsecure true\n</transport>", "insecure without cert_path is not supported"),
-        ("<transport tls>\nca_cert_path /x\n</transport>", "ca_cert_path is not supported"),
         ("<transport tls>\ncert_path /no/such\nprivate_key_path /no/such\n</transport>", "/no/such"),
         ("<transport tls>\ncert_path /x\n</transport>", "private_key_path is required"),
         ("<transport>\nmin_version TLSv1_2\n</transport>", "must be set together"),

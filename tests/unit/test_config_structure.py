@@ -63,7 +63,6 @@ def test_sources_routes_and_labels_in_order() -> None:
         ("<worker 0>\n<system>\n</system>\n</worker>", 2, "system"),
         ("<worker 0-1>\n</worker>", 1, "only worker 0"),
         ("<worker 1-0>\n</worker>", 1, "smaller number"),
-        ("<worker one>\n</worker>", 1, "a number such as 0"),
         ("<system>\nworkers 2\n</system>\n<worker 2>\n</worker>", 4, "workers are 0 to 1"),
         (
             "<system>\nworkers 3\n</system>\n<worker 0-1>\n</worker>\n<worker 1-2>\n</worker>",
@@ -101,6 +100,7 @@ def test_errors(text: str, line: int, mention: str) -> None:
         ),
         ("<label @A>\n<match>\n@type x\n</match>\n</label>", "label @A is not used"),
         ("<system>\nfoo 1\n</system>", "'foo' in <system> is not used"),
+        ("<worker one>\n</worker>", "expected a number such as 0, or two such as 0-1; taken for 0-0"),
     ],
 )
 def test_warnings(text: str, mention: str) -> None:

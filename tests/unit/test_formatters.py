@@ -66,7 +66,7 @@ CASES: list[tuple[type[Formatter], dict[str, Any], dict[Any, Any], bytes]] = [
     (JsonFormatter, {}, {"a": 1e16}, b'{"a":10000000000000000.0}\n'),
     (HashFormatter, {}, {"a": 1, "b": None, "c": "x\n"}, b'{"a"=>1, "b"=>nil, "c"=>"x\\n"}\n'),
     (HashFormatter, {"add_newline": False}, {}, b"{}"),
-    (HashFormatter, {}, {"l": [1.5, {"é": "#{x}"}]}, '{"l"=>[1.5, {"é"=>"\\#{x}"}]}\n'.encode()),
+    (HashFormatter, {}, {"l": [1.5, {"é": "#{x}"}]}, b'{"l"=>[1.5, {"\\u00E9"=>"\\#{x}"}]}\n'),
     (SingleValueFormatter, {}, {"message": "hello", "x": 1}, b"hello\n"),
     (SingleValueFormatter, {}, {"x": 2}, b"\n"),
     (SingleValueFormatter, {"message_key": "x"}, {"x": 2}, b"2\n"),
@@ -104,7 +104,29 @@ CASES: list[tuple[type[Formatter], dict[str, Any], dict[Any, Any], bytes]] = [
         {"a": 1},
         b'1700000000 t.a: t.a\t{"a":1}\n',
     ),
-]
+    (
+        StdoutFormatter,
+        {"time_format": "%s", "output_type": "csv", "fields": ["b", "a"], "force_quotes": False},
+        {"a": 1, "b": "x"},
+        b"1700000000 t.a: x,1\n",
+    ),
+    (
+        StdoutFormatter,
+        {"time_format": "%s", "output_type": "tsv", "keys": ["a", "b"], "delimiter": ";"},
+        {"a": 1, "b": "x"},
+        b"1700000000 t.a: 1;x\n",
+    ),
+    (
+        StdoutFormatter,
+        {"time_format": "%s", "output_type": "ltsv", "label_delimiter": "="},
+        {"a": 1, "b": "x"},
+        b"1700000000 t.a: a=1\tb=x\n",
+    ),
+    (HashFormatter, {}, {"a": "é\U0001f600\x7f"}, b'{"a"=>"\\u00E9\\u{1F600}\\u007F"}\n'),
+    (HashFormatter, {}, {"a": [1e14, 1e15, 1234567890123456.75]},
+     b'{"a"=>[100000000000000.0, 1.0e+15, 1234567890123456.8]}\n'),
+    (OutFileFormatter, {"time_format": "%+"}, {}, b"%+\tt.a\t{}\n"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("cls", "params", "record", "text"), CASES)
@@ -130,6 +152,7 @@ def test_no_python_per_event(cls: type[Formatter], monkeypatch: pytest.MonkeyPat
         (OutFileFormatter, {"timezone": "Nowhere/AtAll"}, "Nowhere/AtAll"),
         (OutFileFormatter, {"utc": True, "localtime": True}, "utc and localtime"),
         (StdoutFormatter, {"output_type": "nope"}, "'nope'"),
+        (StdoutFormatter, {"output_type": "csv"}, "output_type csv needs fields"),
     ],
 )
 def test_wrong_parameters_are_named(cls: type[Formatter], params: dict[str, Any], words: str) -> None:

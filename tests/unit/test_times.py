@@ -58,6 +58,10 @@ def read(text: str, **options: Any) -> int | str | None:
         ("23/7/1 12:00 UTC", {}, NOON),
         ("2023070112 UTC", {}, NOON),
         ("2023-07-01 21:00:00 +0900", {}, NOON),
+        ("2023-07-01 12pm UTC", {}, NOON),
+        ("9 PM 2023-07-01", {"time_format": None}, NOON + 9 * 3600),
+        ("2023-182", {}, NOON - 12 * 3600),
+        ("182 2023", {"time_format": "%j %Y"}, NOON - 12 * 3600),
     ],
 )
 def test_times_are_read(text: str, options: dict[str, Any], seconds: float) -> None:
@@ -73,6 +77,9 @@ def test_times_are_read(text: str, options: dict[str, Any], seconds: float) -> N
         ("07/13/2023 12:00:00", {}),
         ("", {}),
         ("12:00", {"time_format": "%iso8601"}),
+        ("2023-W05-3", {}),
+        ("2023-07-01 13pm", {}),
+        ("366 2023", {"time_format": "%j %Y"}),
         ("no", {"time_type": "mixed", "time_format_fallbacks": ["unixtime"]}),
     ],
 )

@@ -109,7 +109,7 @@ fn tsv_as_ruby_splits() {
 fn labeled(delimiter: Between, label: &str) -> Delimited {
     let options = ParseOptions { time_key: Some("time".into()), ..ParseOptions::default() };
     let label = text_delimiter(label);
-    Delimited::new(Layout::Labeled { delimiter, label }, &[], &options).unwrap()
+    Delimited::new(Layout::Labeled { delimiter, label, bare: false }, &[], &options).unwrap()
 }
 
 #[test]

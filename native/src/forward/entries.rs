@@ -1,12 +1,13 @@
 //! Entries `[time, record]` as forward clients send them, checked and brought into one form, undecoded.
 //!
 //! What is `[EventTime or integer, map]` already passes as it is. Otherwise, as Fluentd's in_forward does:
-//! further elements are cut off, `[[time, metadata], record]` (Fluent Bit) loses the metadata, and a time of
-//! zero becomes the present.
+//! further elements are cut off, `[[time, metadata], record]` (Fluent Bit) loses the metadata, and in some modes a
+//! time of zero becomes the present.
 
 use std::sync::Arc;
 
 use crate::msgpack::{self, Malformed, Token};
+use crate::time::text_to_integer;
 
 /// How entries are checked.
 #[derive(Debug, Clone, Copy, Default)]
@@ -163,6 +164,12 @@ pub fn time(
                 msgpack::write_event_time(out, (seconds * 1e9) as i64);
                 return Ok(());
             }
+            true
+        }
+        // what Ruby's to_i makes 0 of
+        Token::Str(text) | Token::Bin(text)
+            if checks.lenient && !checks.keep_zero && text_to_integer(text) == 0 =>
+        {
             true
         }
         Token::Nil if checks.lenient => {

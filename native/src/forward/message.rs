@@ -201,7 +201,7 @@ impl Reader<'_> {
                 Ok(self.packed(tag, Cow::Borrowed(payload), options))
             }
             Token::Array(count) => {
-                self.entries(tag, data, &mut pos, count, self.checks(false))?;
+                self.entries(tag, data, &mut pos, count, self.checks(self.rules.skip_invalid))?;
                 let options = self.options(data, pos, elements > 2)?;
                 self.acknowledge(options);
                 Ok(Flow::On)
@@ -368,9 +368,10 @@ impl Reader<'_> {
         }
     }
 
-    fn checks(&self, packed: bool) -> Checks {
-        let lenient = !self.rules.skip_invalid;
-        Checks { lenient, keep_zero: packed && lenient, now_ns: self.now_ns }
+    /// Fluentd makes the present of a time of zero in message mode, and in forward mode where it does not check
+    /// the entries.
+    fn checks(&self, keep_zero: bool) -> Checks {
+        Checks { lenient: !self.rules.skip_invalid, keep_zero, now_ns: self.now_ns }
     }
 
     /// Reads the options at `pos`, where the message has any.

@@ -22,7 +22,7 @@ pub fn parse(text: &[u8]) -> Option<Fields> {
     if compact(text, &mut fields) {
         return Some(fields);
     }
-    let clock = take_clock(&mut rest, &mut fields)?;
+    let clock = take_clock(&mut rest, &mut fields)? || take_hour(&mut rest, &mut fields)?;
     let date = take_date(&rest, &mut fields)?;
     (clock || date).then_some(fields)
 }
@@ -141,6 +141,30 @@ fn take_clock(text: &mut [u8], fields: &mut Fields) -> Option<bool> {
     }
 }
 
+/// Finds an hour alone, `3pm`, blanks it out. Results as of `take_clock`.
+fn take_hour(text: &mut [u8], fields: &mut Fields) -> Option<bool> {
+    for at in 1..text.len().saturating_sub(1) {
+        let word = &text[at..at + 2];
+        let pm = word.eq_ignore_ascii_case(b"pm");
+        if !pm && !word.eq_ignore_ascii_case(b"am") || text.get(at + 2).is_some_and(u8::is_ascii_alphanumeric) {
+            continue;
+        }
+        let behind = text[..at].trim_ascii_end().len();
+        let len = text[..behind].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        if !(1..=2).contains(&len) {
+            continue;
+        }
+        let hour = digits(text, &mut (behind - len), 2)?;
+        if !(1..=12).contains(&hour) {
+            return None;
+        }
+        (fields.hour, fields.pm) = (Some(hour as u8), Some(pm));
+        text[behind - len..at + 2].fill(b' ');
+        return Some(true);
+    }
+    Some(false)
+}
+
 /// Finds a date. Some(false): none; None: one that cannot be.
 fn take_date(text: &[u8], fields: &mut Fields) -> Option<bool> {
     let mut numbers = [(0u64, 0usize, 0u8); 3]; // value, digits, byte before
@@ -159,6 +183,9 @@ fn take_date(text: &[u8], fields: &mut Fields) -> Option<bool> {
             let start = at;
             while text.get(at).is_some_and(u8::is_ascii_alphabetic) {
                 at += 1;
+            }
+            if at - start == 1 && text[start] | 0x20 == b'w' && start > 0 && text[start - 1] == b'-' {
+                return None; // a week has no date where Ruby looks for one
             }
             if month_at.is_none()
                 && let Some((month, _)) = month_by_name(&text[start..at])
@@ -196,7 +223,10 @@ fn take_date(text: &[u8], fields: &mut Fields) -> Option<bool> {
             fields.day = day(*d)?;
         }
         (None, [first, second]) if matches!(second.2, b'-' | b'/') => {
-            if first.1 > 2 {
+            if first.1 == 4 && second.1 == 3 && second.2 == b'-' {
+                fields.year = Some(year(*first));
+                fields.day_of_year = u16::try_from(second.0).ok().filter(|day| (1..=366).contains(day))?;
+            } else if first.1 > 2 {
                 fields.year = Some(year(*first));
                 fields.month = u8::try_from(second.0).ok().filter(|month| (1..=12).contains(month))?;
             } else {

@@ -112,6 +112,14 @@ impl TimeParser {
         Ok(TimeParser { ways: vec![way], resolver: Resolver::new(zone), mixed: false })
     }
 
+    /// For texts in the common forms. `zone`: where a text names none; None: the machine's.
+    ///
+    /// # Errors
+    /// Names the zone that is not known.
+    pub fn common_forms(zone: Option<&str>) -> Result<Self, String> {
+        Ok(TimeParser { ways: vec![Way::Guess], resolver: Resolver::new(Zone::new(zone)?), mixed: false })
+    }
+
     /// As [`TimeParser::parse`] without its memory for equal texts, with the offset that the text has or got:
     /// (nanoseconds since the epoch, seconds east of UTC).
     #[must_use]

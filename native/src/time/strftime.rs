@@ -175,7 +175,6 @@ fn compile(format: &[u8], ops: &mut Vec<Op>) {
             b'r' => expand(b"%I:%M:%S %p"),
             b'c' => expand(b"%a %b %e %H:%M:%S %Y"),
             b'v' => expand(b"%e-%^b-%Y"),
-            b'+' => expand(b"%a %b %e %H:%M:%S %Z %Y"),
             b'n' => literal(ops, b"\n"),
             b't' => literal(ops, b"\t"),
             b'%' => literal(ops, b"%"),

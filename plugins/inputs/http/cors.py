@@ -45,7 +45,7 @@ class Cors:
         method, fields = (head.header(name) for name in _PREFLIGHT)
         allowed = self.headers(head)
         if method != "POST" or not allowed:
-            return Response(403, b"")
+            return Response(403, b"", "text/plain")
         answers = (("Access-Control-Allow-Methods", "POST"), ("Access-Control-Allow-Headers", fields or ""))
         return Response(200, b"", "text/plain", (*answers, *allowed))
 
