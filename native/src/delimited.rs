@@ -272,11 +272,7 @@ pub fn key_values(kv_delimiter: &str, kv_char: &str, options: &ParseOptions) -> 
 
 /// `kv_parser(kv_delimiter, kv_char, options) -> CompiledParser`
 #[pyfunction]
-pub fn kv_parser(
-    kv_delimiter: &str,
-    kv_char: &str,
-    options: &Bound<'_, PyDict>,
-) -> PyResult<CompiledParser> {
+pub fn kv_parser(kv_delimiter: &str, kv_char: &str, options: &Bound<'_, PyDict>) -> PyResult<CompiledParser> {
     Ok(CompiledParser::new(key_values(kv_delimiter, kv_char, &ParseOptions::from_dict(options)?)?))
 }
 

@@ -89,9 +89,9 @@ mod _native {
     #[pymodule_export]
     use crate::bulk_response::{BulkOutcome, parse_bulk_response};
     #[pymodule_export]
-    use crate::columns_out::{csv_formatter, ltsv_formatter, msgpack_formatter, tsv_formatter};
-    #[pymodule_export]
     use crate::cef::cef_parser;
+    #[pymodule_export]
+    use crate::columns_out::{csv_formatter, ltsv_formatter, msgpack_formatter, tsv_formatter};
     #[pymodule_export]
     use crate::compiled::{CompiledFormatter, CompiledParser};
     #[pymodule_export]

@@ -46,7 +46,7 @@ pub struct Named<'a> {
     seen: HashMap<&'a [u8], usize>,
 }
 
-fn name_in<'a>(text: &'a [u8], name: Name) -> &'a [u8] {
+fn name_in(text: &[u8], name: Name) -> &[u8] {
     match name {
         Name::Text(start, end) => &text[start..end],
         Name::Fixed(name) => name.as_bytes(),

@@ -265,13 +265,7 @@ impl Run<'_> {
 
     /// A field that is no text.
     #[cold]
-    fn other(
-        &mut self,
-        tag: u32,
-        entry: &msgpack::Entry<'_>,
-        found: Option<Found<'_>>,
-        events: &mut Events,
-    ) {
+    fn other(&mut self, tag: u32, entry: &msgpack::Entry<'_>, found: Option<Found<'_>>, events: &mut Events) {
         match (&self.other_values, found) {
             (OtherValues::Field(key), Some(found)) => {
                 events.clear();

@@ -17,7 +17,8 @@ pub fn write_float(out: &mut Vec<u8>, value: f64) {
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value);
     let size = value.abs();
-    if size == 0.0 || (1e-4..1e15).contains(&size) || (size < 1e16 && size >= 1e15 && size.fract() != 0.0) {
+    let has_fraction = (1e15..1e16).contains(&size) && size.fract() != 0.0;
+    if size == 0.0 || (1e-4..1e15).contains(&size) || has_fraction {
         return out.extend_from_slice(text.as_bytes()); // laid out alike
     }
     // d.ddd and an exponent, from whatever layout the library chose

@@ -15,7 +15,8 @@ fuzz_target!(|data: &[u8]| {
     let Some((&how, text)) = data.split_first() else { return };
     let mut options = ParseOptions::default();
     if how & 4 != 0 {
-        let types = [("a", "integer"), ("b", "float"), ("c", "bool"), ("d", "array:,"), ("cef_name", "string")];
+        let types =
+            [("a", "integer"), ("b", "float"), ("c", "bool"), ("d", "array:,"), ("cef_name", "string")];
         options.types =
             types.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect::<HashMap<_, _>>();
     }

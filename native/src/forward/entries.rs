@@ -283,7 +283,8 @@ mod tests {
                 None,
                 Some(entry(b"\xd7\x00\x00\x00\x00\x01\x1d\xcd\x65\x00")),
             ),
-            (entry(b"\xa1x"), None, None),
+            (entry(b"\xa1x"), None, Some(entry(NOW))), // what Ruby's to_i makes 0 of
+            (entry(b"\xa15"), None, None),
             (
                 [b"\x92\x92", EVENT_TIME, b"\x80\x80"].concat(),
                 Some([b"\x92", EVENT_TIME, b"\x80"].concat()),

@@ -146,7 +146,8 @@ fn take_hour(text: &mut [u8], fields: &mut Fields) -> Option<bool> {
     for at in 1..text.len().saturating_sub(1) {
         let word = &text[at..at + 2];
         let pm = word.eq_ignore_ascii_case(b"pm");
-        if !pm && !word.eq_ignore_ascii_case(b"am") || text.get(at + 2).is_some_and(u8::is_ascii_alphanumeric) {
+        if !pm && !word.eq_ignore_ascii_case(b"am") || text.get(at + 2).is_some_and(u8::is_ascii_alphanumeric)
+        {
             continue;
         }
         let behind = text[..at].trim_ascii_end().len();

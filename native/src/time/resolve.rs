@@ -129,7 +129,8 @@ impl Resolver {
             (Some(year), 0, _) if fields.day_of_year > 0 => {
                 let first = days_from_civil(year, 1, 1);
                 let last = days_from_civil(year, 12, 31) - first + 1;
-                (i64::from(fields.day_of_year) <= last).then_some(first + i64::from(fields.day_of_year) - 1)?
+                (i64::from(fields.day_of_year) <= last)
+                    .then_some(first + i64::from(fields.day_of_year) - 1)?
             }
             (Some(year), month, day) => days_from_civil(year, month.max(1), i32::from(day.max(1))),
             (None, month @ 1.., day) => {
