@@ -8,11 +8,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import ROOT, Tools
 from forwarder_process import ForwarderProcess, free_port
 
+ROOT = Path(__file__).resolve().parents[2]
 RELOADS = 20
 ATTEMPTS = 3
 """A machine that stops for a third of a second loses datagrams too, but hardly in each attempt."""
@@ -78,7 +79,7 @@ class Generator:
 
 
 @pytest.fixture(scope="session")
-def programs(tools: Tools) -> Path:
+def programs(tools: Any) -> Path:
     """The folder of the native load generator and counter."""
     manifest = ROOT / "bench/loadgen/Cargo.toml"
     subprocess.run(
@@ -116,6 +117,7 @@ def lossless_rate(generator: Generator, port: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # it may have to build the generator
 @pytest.mark.parametrize("routes", [MEMORY, FILE], ids=["memory", "file"])
 def test_reloads_at_half_of_the_lossless_rate(folder: Path, programs: Path, routes: str) -> None:
     port = free_port()
