@@ -24,8 +24,8 @@ class Limits(NamedTuple):
     late_seconds: float = 0.0
     """Least age of a chunk whose time slot is over when its first event comes."""
     waiting_count: bool = True
-    """Whether chunks that wait for a retry count as queued. Not where the limit is the default: one chunk
-    that fails again and again, of an index that takes nothing, would keep all others from being tried."""
+    """Whether the first chunks that wait for a retry count as queued. Not where the limit is the default: one
+    chunk that fails again and again would keep all others from being tried."""
 
     @classmethod
     def of(cls, buffer: BufferSection) -> Limits:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Block = tuple[Key, bytes, int]
     """(chunk key, data, number of events)."""
 
+_PASSED_OVER = 16
+"""So many chunks that wait for a retry keep none from being queued, where the limit is the default."""
+
 
 class Step(NamedTuple):
     """Where one block goes."""
@@ -113,8 +116,8 @@ class Buffer:
     @property
     def _queues(self) -> bool:
         """Whether a chunk is queued for its age or its time slot."""
-        count = self.queued if self.limits.waiting_count else len(self._ready)
-        return count < self.limits.queued_chunks
+        waiting = len(self._waiting) - (0 if self.limits.waiting_count else _PASSED_OVER)
+        return len(self._ready) + max(0, waiting) < self.limits.queued_chunks
 
     @property
     def full(self) -> bool:

@@ -612,6 +612,21 @@ def test_a_chunk_that_always_fails_does_not_keep_younger_ones_from_being_queued(
         driver.wait_for_events(2)
 
 
+def test_while_everything_fails_most_chunks_grow_instead_of_being_queued() -> None:
+    fast = "flush_interval 0.01\nflush_thread_interval 0.01\nretry_type periodic\nretry_wait 0.01"
+    with run(buffered(fast, "tag")) as driver:
+        output = capture(driver)
+        output.fail_with = lambda _: OSError("no")
+        for number in range(40):
+            driver.emit(f"t{number}", {"i": number})
+        driver.wait_for(lambda: driver["out_test"].failures >= 100)
+        buffer = driver["out_test"].buffer
+        assert buffer is not None
+        assert buffer.staged_chunks >= 40 - 16 - 2
+        output.fail_with = lambda _: None
+        driver.wait_for_events(40)
+
+
 def test_chunks_that_always_fail_do_not_hold_up_the_others() -> None:
     parameters = "retry_wait 0\nretry_type periodic\nretry_forever true\nflush_mode immediate"
     with run(buffered(parameters, "tag")) as driver:
