@@ -272,6 +272,7 @@ class Bench:
         try:
             with search.node() as node:
                 runs = {name: partial(self.search, name, node, threads) for name, threads in wanted.items()}
+                self.attempt("search: not counted, the node warms up", next(iter(runs.values())))
                 return self.in_turn("search", runs, self.plan.repetitions)
         except RunError as error:
             print(f"no real Elasticsearch: {error}", file=sys.stderr, flush=True)
