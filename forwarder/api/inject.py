@@ -40,6 +40,7 @@ class Inject(Section):
     time_format_fallbacks = array("No effect: it is for reading times.", [])
 
     _kernel: _native.Inject | None = None
+    _unknown_zone = False
 
     def configure(self) -> None:
         self._make(worker_id=0)
@@ -59,6 +60,11 @@ class Inject(Section):
         if self.time_format is not None and self.time_key is None:
             context.log.warning("<inject> has time_format but no time_key: time_format has no effect")
         self._kernel = self._make(context.worker_id)
+        if self._unknown_zone:
+            context.log.warning(
+                f"<inject> has an unknown timezone {self.timezone!r}: times are in the machine's zone, as in "
+                "Fluentd"
+            )
 
     def apply(self, batch: EventBatch) -> EventBatch:
         """The batch with the fields in every record."""
@@ -68,14 +74,19 @@ class Inject(Section):
         if not (self.hostname_key or self.worker_id_key or self.tag_key or self.time_key):
             return None
         hostname = (self.hostname_key, self.hostname or socket.gethostname()) if self.hostname_key else None
-        zone = output_zone(self.timezone, self.utc, self.localtime)
-        time = (self.time_key, self.time_type, self.time_format, zone) if self.time_key else None
-        return native(
-            lambda: _native.Inject(
+
+        def made(zone: str | None) -> _native.Inject:
+            return _native.Inject(
                 hostname=hostname,
                 worker_id=(self.worker_id_key, worker_id) if self.worker_id_key else None,
                 tag_key=self.tag_key or None,
-                time=time,
-            ),
-            param="timezone" if self.timezone else "time_format",
-        )
+                time=(self.time_key, self.time_type, self.time_format, zone) if self.time_key else None,
+            )
+
+        zone = output_zone(self.timezone, self.utc, self.localtime)
+        if self.timezone is not None:
+            try:
+                return made(zone)
+            except ValueError:
+                self._unknown_zone, zone = True, None  # Fluentd does not look at it here
+        return native(lambda: made(zone), param="time_format")

@@ -39,9 +39,7 @@ BUFFERS = {"memory", "file", "file_single"}
 
 # Differences from Fluentd that are meant, by case, with the reason. A case here must fail: one that passes
 # again is taken out.
-DIFFERENT: dict[str, str] = {
-    "470-filter-rt-ruby-expression": "no Ruby runs: method calls in expressions are refused by name",
-}
+DIFFERENT: dict[str, str] = {}
 
 # Every so-manieth case runs by default: a sample of all areas that fits the default suite's time.
 DEFAULT_STEP = 5

@@ -253,15 +253,14 @@ def test_inject_into_wide_records_and_several_tags() -> None:
     assert len(changed) == 3
 
 
-@pytest.mark.parametrize(
-    ("params", "words"),
-    [
-        ({"time_key": "t", "time_type": "string", "timezone": "Nowhere/AtAll"}, "Nowhere/AtAll"),
-    ],
-)
-def test_inject_names_wrong_parameters(params: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        inject(**params).configure()
+def test_inject_takes_an_unknown_zone_for_the_machines() -> None:
+    where = context()
+    section = inject(time_key="t", time_type="string", time_format="%H%z", timezone="Nowhere/AtAll")
+    section.configure()
+    section.bind(where)
+    assert "Nowhere/AtAll" in where.log.warnings[0]
+    [(_, stream)] = section.apply(batch({}, TIME)).streams()
+    assert [record for _, record in stream] == [{"t": "22+0000"}]
 
 
 def test_inject_refuses_a_host_name_that_is_a_chunk_key() -> None:
