@@ -1,6 +1,6 @@
 # Writes ruby_expressions.json anew: what Ruby gives for each expression, evaluated as Fluentd's record_transformer does.
 #
-#     TZ=UTC ruby record_ruby_expressions.rb
+#     TZ=UTC ruby -Eascii-8bit:ascii-8bit record_ruby_expressions.rb   (the encodings of Fluentd's workers)
 require 'json'
 require 'socket'
 require 'time'
