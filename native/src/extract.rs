@@ -1,5 +1,6 @@
 //! What the regexp and grok parsers share: one compiled pattern, and its groups written as fields.
 
+use crate::first_path;
 use crate::msgpack::{write_str, write_text};
 use crate::options::{FieldCache, FieldRule, FieldRules, Invalid, ParseOptions};
 use crate::parser::{Events, Mismatch};
@@ -203,9 +204,10 @@ pub type GroupNames = Vec<(String, Vec<usize>)>;
 pub fn compile(source: &str, flags: Flags) -> Result<(Regexp, GroupNames), String> {
     let translated = ruby_regexp::translate(source, flags)
         .map_err(|why| format!("invalid regexp: {why}: {}", shown(source, why.position)))?;
-    Regexp::new(&translated.bytes, translated.utf, flags.ignorecase, flags.multiline)
-        .map(|regexp| (regexp, translated.names))
-        .map_err(|why| format!("invalid regexp: {}: {}", why.message, shown(source, 0)))
+    let mut regexp = Regexp::new(&translated.bytes, translated.utf, flags.ignorecase, flags.multiline)
+        .map_err(|why| format!("invalid regexp: {}: {}", why.message, shown(source, 0)))?;
+    regexp.set_path(first_path::compile(source, flags));
+    Ok((regexp, translated.names))
 }
 
 /// The part of a pattern around a position.

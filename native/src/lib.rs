@@ -20,6 +20,7 @@ pub mod event;
 pub mod expression;
 pub mod extract;
 pub mod fields;
+pub mod first_path;
 pub mod formatters;
 pub mod forward;
 pub mod framer;

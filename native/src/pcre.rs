@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use pcre2_sys as sys;
 
+use crate::first_path::{Path, Walk};
 use crate::parser::Mismatch;
 
 /// Steps per start position that every text gets at once, besides [`STEPS_PER_BYTE`].
@@ -103,6 +104,8 @@ pub struct Regexp {
     options: u32,
     captures: usize,
     time_limit: Duration,
+    /// Tried before the program.
+    path: Option<Path>,
 }
 
 impl Regexp {
@@ -141,7 +144,13 @@ impl Regexp {
             options,
             captures: captures as usize,
             time_limit: TIME_LIMIT,
+            path: None,
         })
+    }
+
+    /// Gives the pattern's first path, which is tried before the program. One of another pattern is not taken.
+    pub fn set_path(&mut self, path: Option<Path>) {
+        self.path = path.filter(|path| path.captures() == self.captures);
     }
 
     /// Sets how long one search may take, instead of a tenth of a second: the clock is looked at between
@@ -254,6 +263,16 @@ impl Matcher {
     /// `MatchLimit` where the search was given up.
     #[inline]
     pub fn search(&mut self, regexp: &Regexp, text: &[u8], script: Script) -> Result<bool, Mismatch> {
+        if let Some(path) = &regexp.path
+            && !(script == Script::Utf8 && path.counts_bytes())
+            && let Some(groups) = self.groups_mut()
+        {
+            match path.walk(text, groups) {
+                Walk::Match => return Ok(true),
+                Walk::No => return Ok(false),
+                Walk::Unknown => {}
+            }
+        }
         self.search_from(regexp, text, script, 0)
     }
 
@@ -371,6 +390,15 @@ impl Matcher {
             sys::pcre2_jit_stack_assign_8(self.context, None, self.stack.cast());
         }
         true
+    }
+
+    /// Two words for the whole match and each group.
+    fn groups_mut(&mut self) -> Option<&mut [usize]> {
+        if self.ovector.is_null() {
+            return None;
+        }
+        // SAFETY: the ovector has two words for each of `groups` groups, lives as long as `data` and is only ours.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.ovector, 2 * self.groups) })
     }
 
     /// Where group `index` of the last match stands; None where it took no part.
