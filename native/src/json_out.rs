@@ -196,6 +196,10 @@ impl<'a> Sink<'a> {
     /// Writes pairs without braces, a comma behind each; gives the position behind them.
     fn pairs(&mut self, data: &[u8], mut pos: usize, pairs: usize, depth: u32) -> Result<usize, Malformed> {
         for _ in 0..pairs {
+            if let Some(after) = self.short_pair(data, pos) {
+                pos = after;
+                continue;
+            }
             match data.get(pos) {
                 Some(&first @ 0xa0..=0xbf) => {
                     let start = pos + 1;
@@ -210,6 +214,37 @@ impl<'a> Sink<'a> {
             pos = self.value(data, pos, depth)?;
         }
         Ok(pos)
+    }
+
+    /// A pair of a key up to 31 and a string up to 255 bytes that need no escapes: what nearly all records are
+    /// made of. One check of the room for both, and no other. None, and nothing is written: it is another pair, or
+    /// at the end of the stream.
+    #[inline(always)]
+    fn short_pair(&mut self, data: &[u8], pos: usize) -> Option<usize> {
+        let pair = data.get(pos..pos + PAIR)?;
+        self.need(PAIR + 6);
+        let key_len = usize::from(pair[0] ^ 0xa0);
+        if key_len > 31 {
+            return None;
+        }
+        // SAFETY: `pair` has PAIR bytes, the longest key and value with a block behind each, and `need` left room
+        // for them with quotes, colon and comma: `copy_clean` reads and writes a block more than `len` at most.
+        unsafe {
+            let mut out = self.at;
+            out.write(b'"');
+            out = copy_clean(pair.as_ptr().add(1), out.add(1), key_len)?;
+            out.cast::<[u8; 3]>().write(*b"\":\"");
+            let first = *pair.get_unchecked(1 + key_len);
+            let (start, len) = match first {
+                0xa0..=0xbf => (key_len + 2, usize::from(first & 0x1f)),
+                0xd9 => (key_len + 3, usize::from(*pair.get_unchecked(key_len + 2))),
+                _ => return None,
+            };
+            out = copy_clean(pair.as_ptr().add(start), out.add(3), len)?;
+            out.cast::<[u8; 2]>().write(*b"\",");
+            self.at = out.add(2);
+            Some(pos + start + len)
+        }
     }
 
     /// A key that is long or no string.
@@ -385,6 +420,31 @@ impl<'a> Sink<'a> {
             }
         }
         self.quoted_rest(fixed.as_bytes(), 0, fixed.len(), after, true);
+    }
+}
+
+/// The longest pair of [`Sink::short_pair`]: headers, 31 bytes of key and 255 of value, and a block.
+const PAIR: usize = 3 + 31 + 255 + scan::WIDTH;
+
+/// Copies `len` bytes in blocks; gives the place behind them. None: one of them must be looked at.
+///
+/// # Safety
+/// From both pointers on there are `len` bytes and a block behind them.
+#[inline(always)]
+unsafe fn copy_clean(from: *const u8, to: *mut u8, len: usize) -> Option<*mut u8> {
+    let mut at = 0;
+    loop {
+        // SAFETY: the caller's: `at <= len`
+        let clean = unsafe { scan::copy_ascii(from.add(at), to.add(at)) };
+        if clean < scan::WIDTH {
+            // SAFETY: as above
+            return (at + clean >= len).then(|| unsafe { to.add(len) });
+        }
+        at += scan::WIDTH;
+        if at >= len {
+            // SAFETY: as above
+            return Some(unsafe { to.add(len) });
+        }
     }
 }
 
