@@ -31,41 +31,50 @@ pub struct Extractor {
 /// Keys up to this size are copied in one piece of fixed size, likewise values within a text.
 const KEY_BLOCK: usize = 16;
 const VALUE_BLOCK: usize = 32;
+/// What one short field may take, its blocks included.
+const ROOM: usize = KEY_BLOCK + 2 + 256 + VALUE_BLOCK;
 
 impl Field {
-    /// Appends key and value, a part of `text` of less than 256 bytes. A call of memcpy costs more than
-    /// the few bytes of most fields: blocks of fixed size are copied instead where they are in bounds.
+    /// What the last match gave it.
     #[inline(always)]
-    fn write_short(&self, text: &[u8], value: &[u8], out: &mut Vec<u8>) {
-        out.reserve(self.key.len() + KEY_BLOCK + 2 + 256 + VALUE_BLOCK);
-        let start = out.len();
+    fn value<'t>(&self, text: &'t [u8], matcher: &Matcher) -> Option<&'t [u8]> {
+        let more = self.more.iter().find_map(|group| matcher.capture(text, *group));
+        more.or_else(|| matcher.capture(text, self.group))
+    }
+
+    /// Writes key and value, a part of `text` of less than 256 bytes, to `to`, and gives the place behind them. A
+    /// call of memcpy costs more than the few bytes of most fields: blocks of fixed size are copied instead
+    /// where they are in bounds.
+    ///
+    /// # Safety
+    /// There is room for [`ROOM`] bytes.
+    #[inline(always)]
+    unsafe fn write_short(&self, key: &[u8; KEY_BLOCK], text: &[u8], value: &[u8], to: *mut u8) -> *mut u8 {
         let (key_len, len) = (self.key.len(), value.len());
         let behind = text.as_ptr_range().end as usize - value.as_ptr() as usize;
-        // SAFETY: there is room for the key, two bytes and 256 of value, each with its block; blocks are read
-        // only within `short_key` and, as `behind` says, within `text`, of which `value` is a part; the
-        // length is set to what was written.
+        // SAFETY: there is room for the key's block, two bytes and 256 of value with a block; blocks are read only
+        // within `key` and, as `behind` says, within `text`, of which `value` is a part.
         unsafe {
-            let mut to = out.as_mut_ptr().add(start);
-            match &self.short_key {
-                Some(block) => to.copy_from_nonoverlapping(block.as_ptr(), KEY_BLOCK),
-                None => to.copy_from_nonoverlapping(self.key.as_ptr(), key_len),
-            }
-            to = to.add(key_len);
+            to.cast::<[u8; KEY_BLOCK]>().write(*key);
+            let to = to.add(key_len);
             let head = if len < 32 {
                 *to = 0xa0 | len as u8;
                 1
             } else {
-                *to = 0xd9;
-                *to.add(1) = len as u8;
+                to.cast::<[u8; 2]>().write([0xd9, len as u8]);
                 2
             };
-            to = to.add(head);
-            if len <= VALUE_BLOCK && behind >= VALUE_BLOCK {
-                to.copy_from_nonoverlapping(value.as_ptr(), VALUE_BLOCK);
+            let to = to.add(head);
+            if behind >= len + VALUE_BLOCK {
+                let mut at = 0;
+                while at < len {
+                    to.add(at).copy_from_nonoverlapping(value.as_ptr().add(at), VALUE_BLOCK);
+                    at += VALUE_BLOCK;
+                }
             } else {
                 to.copy_from_nonoverlapping(value.as_ptr(), len);
             }
-            out.set_len(start + key_len + head + len);
+            to.add(len)
         }
     }
 }
@@ -145,22 +154,16 @@ impl Extractor {
         }
         let valid = script.is_text();
         let (mut pairs, mut time) = (0, None);
-        for field in &self.fields {
-            let mut value = None;
-            for group in &field.more {
-                value = memory.matcher.capture(text, *group);
-                if value.is_some() {
-                    break;
-                }
-            }
-            let Some(value) = value.or_else(|| memory.matcher.capture(text, field.group)) else { continue };
+        let out = &mut out.fields;
+        let mut left = &self.fields[..];
+        while !left.is_empty() {
+            left = self.write_shorts(left, text, valid, &memory.matcher, out, &mut pairs);
+            let Some((field, rest)) = left.split_first() else { break };
+            left = rest;
+            let Some(value) = field.value(text, &memory.matcher) else { continue };
             if field.plain {
-                if valid && value.len() < 256 {
-                    field.write_short(text, value, &mut out.fields);
-                } else {
-                    out.fields.extend_from_slice(&field.key);
-                    write_text(&mut out.fields, value, valid);
-                }
+                out.extend_from_slice(&field.key);
+                write_text(out, value, valid);
                 pairs += 1;
             } else {
                 self.rules.write_text(
@@ -169,13 +172,46 @@ impl Extractor {
                     value,
                     valid,
                     &mut memory.cache,
-                    &mut out.fields,
+                    out,
                     &mut pairs,
                     &mut time,
                 )?;
             }
         }
         Ok(Some((pairs, time)))
+    }
+
+    /// Appends fields up to the first that takes more than a copy; gives that and the rest.
+    #[inline(always)]
+    fn write_shorts<'f>(
+        &self,
+        fields: &'f [Field],
+        text: &[u8],
+        valid: bool,
+        matcher: &Matcher,
+        out: &mut Vec<u8>,
+        pairs: &mut u32,
+    ) -> &'f [Field] {
+        out.reserve(fields.len() * ROOM);
+        let start = out.as_mut_ptr();
+        // SAFETY: the spare room begins there.
+        let mut to = unsafe { start.add(out.len()) };
+        let mut left = fields;
+        while let Some((field, rest)) = left.split_first() {
+            let Some(key) = field.short_key.as_ref().filter(|_| valid && field.plain) else { break };
+            if let Some(value) = field.value(text, matcher) {
+                if value.len() >= 256 {
+                    break;
+                }
+                // SAFETY: each field takes its ROOM at most, and there is room for all.
+                to = unsafe { field.write_short(key, text, value, to) };
+                *pairs += 1;
+            }
+            left = rest;
+        }
+        // SAFETY: up to `to` all was written, within the room.
+        unsafe { out.set_len(to as usize - start as usize) };
+        left
     }
 
     /// Takes a field out, for callers that write it themselves.

@@ -232,7 +232,9 @@ impl Literal {
             return u64::from_le_bytes(block) & self.mask == self.bytes;
         }
         let rest = &text[pos..];
-        rest.len() >= self.len && rest[..self.len] == self.bytes.to_le_bytes()[..self.len]
+        let equal =
+            rest.iter().zip(self.bytes.to_le_bytes()).take(self.len).filter(|(one, other)| **one == *other);
+        equal.count() == self.len
     }
 }
 
@@ -259,4 +261,4 @@ impl Run {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

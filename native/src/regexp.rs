@@ -91,3 +91,29 @@ pub fn check_regexp(expression: &str) -> PyResult<()> {
     crate::extract::compile(source, flags).map_err(invalid)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::first_path::tests::{APACHE, lines};
+
+    #[test]
+    #[ignore = "a measurement, not a test"]
+    fn speed() {
+        let parser = RegexpParser::new(APACHE, false, false, &ParseOptions::default()).unwrap();
+        let lines = lines();
+        let mut session = parser.session();
+        let mut events = Events::default();
+        for _ in 0..3 {
+            let nanos = (0..60).map(|_| {
+                let started = std::time::Instant::now();
+                for line in std::hint::black_box(&lines) {
+                    events.clear();
+                    session.parse(line.as_bytes(), &mut events).unwrap();
+                }
+                started.elapsed().as_nanos() / lines.len() as u128
+            });
+            println!("{} ns", nanos.min().unwrap_or(0));
+        }
+    }
+}

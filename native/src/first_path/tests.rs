@@ -3,7 +3,7 @@ use crate::extract;
 use crate::pcre::{Regexp, Script};
 use crate::ruby_regexp::{Flags, translate};
 
-const APACHE: &str = r#"^(?<clientip>\S+) (?<identd>\S+) (?<auth>\S+) \[(?<timestamp>[^\]]+)\] "(?<verb>\S+) (?<request>\S+) HTTP\/(?<httpversion>[^"]+)" (?<response>\d+) (?<bytes>\S+) "(?<referrer>[^"]*)" "(?<agent>[^"]*)"$"#;
+pub(crate) const APACHE: &str = r#"^(?<clientip>\S+) (?<identd>\S+) (?<auth>\S+) \[(?<timestamp>[^\]]+)\] "(?<verb>\S+) (?<request>\S+) HTTP\/(?<httpversion>[^"]+)" (?<response>\d+) (?<bytes>\S+) "(?<referrer>[^"]*)" "(?<agent>[^"]*)"$"#;
 const LINE: &str = r#"203.0.113.7 - alice [23/Nov/2026:18:00:00 +0000] "GET /a?b=c HTTP/1.1" 200 2326 "-" "Mozilla/5.0 (X11; Linux x86_64; rv:140.0)""#;
 
 fn spans(groups: &[usize]) -> Vec<Option<(usize, usize)>> {
@@ -231,14 +231,10 @@ fn runs_end_where_they_should_at_any_place_of_a_block() {
     }
 }
 
-#[test]
-#[ignore = "a measurement, not a test"]
-fn speed() {
-    let (with, _) = extract::compile(APACHE, Flags::default()).unwrap();
-    let translated = translate(APACHE, Flags::default()).unwrap();
-    let without = Regexp::new(&translated.bytes, translated.utf, false, false).unwrap();
+/// Lines of a log, each different.
+pub(crate) fn lines() -> Vec<String> {
     let mut random = Random(7);
-    let lines: Vec<String> = (0..4096)
+    (0..4096)
         .map(|number| {
             let path = "/a/b-c_d.html?x=1&y=2".repeat(1 + random.below(3));
             let agent = "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 ".repeat(1 + random.below(4));
@@ -253,7 +249,16 @@ fn speed() {
                 r#"10.0.{high}.{low} - user{number} [23/Nov/2026:18:00:00 +0000] "{verb} /{end} HTTP/1.1" 200 {size} "{referrer}" "{agent}""#
             )
         })
-        .collect();
+        .collect()
+}
+
+#[test]
+#[ignore = "a measurement, not a test"]
+fn speed() {
+    let (with, _) = extract::compile(APACHE, Flags::default()).unwrap();
+    let translated = translate(APACHE, Flags::default()).unwrap();
+    let without = Regexp::new(&translated.bytes, translated.utf, false, false).unwrap();
+    let lines = lines();
     for (name, regexp) in [("path", &with), ("program", &without), ("path", &with), ("program", &without)] {
         let mut matcher = regexp.matcher();
         let nanos = (0..40).map(|_| {
