@@ -1,7 +1,7 @@
 //! What the regexp and grok parsers share: one compiled pattern, and its groups written as fields.
 
 use crate::first_path;
-use crate::msgpack::{write_str, write_text};
+use crate::msgpack::{PART_ROOM, put_part, write_str, write_text};
 use crate::options::{FieldCache, FieldRule, FieldRules, Invalid, ParseOptions};
 use crate::parser::{Events, Mismatch};
 use crate::pcre::{Matcher, Regexp, Script};
@@ -28,11 +28,10 @@ pub struct Extractor {
     rules: FieldRules,
 }
 
-/// Keys up to this size are copied in one piece of fixed size, likewise values within a text.
+/// Keys up to this size are copied in one piece of fixed size.
 const KEY_BLOCK: usize = 16;
-const VALUE_BLOCK: usize = 32;
 /// What one short field may take, its blocks included.
-const ROOM: usize = KEY_BLOCK + 2 + 256 + VALUE_BLOCK;
+const ROOM: usize = KEY_BLOCK + 255 + PART_ROOM;
 
 impl Field {
     /// What the last match gave it.
@@ -42,39 +41,16 @@ impl Field {
         more.or_else(|| matcher.capture(text, self.group))
     }
 
-    /// Writes key and value, a part of `text` of less than 256 bytes, to `to`, and gives the place behind them. A
-    /// call of memcpy costs more than the few bytes of most fields: blocks of fixed size are copied instead
-    /// where they are in bounds.
+    /// Writes key and value, a part of `text` of less than 256 bytes, to `to`, and gives the place behind them.
     ///
     /// # Safety
     /// There is room for [`ROOM`] bytes.
     #[inline(always)]
     unsafe fn write_short(&self, key: &[u8; KEY_BLOCK], text: &[u8], value: &[u8], to: *mut u8) -> *mut u8 {
-        let (key_len, len) = (self.key.len(), value.len());
-        let behind = text.as_ptr_range().end as usize - value.as_ptr() as usize;
-        // SAFETY: there is room for the key's block, two bytes and 256 of value with a block; blocks are read only
-        // within `key` and, as `behind` says, within `text`, of which `value` is a part.
+        // SAFETY: there is room for the key's block, and behind the key for the value.
         unsafe {
             to.cast::<[u8; KEY_BLOCK]>().write(*key);
-            let to = to.add(key_len);
-            let head = if len < 32 {
-                *to = 0xa0 | len as u8;
-                1
-            } else {
-                to.cast::<[u8; 2]>().write([0xd9, len as u8]);
-                2
-            };
-            let to = to.add(head);
-            if behind >= len + VALUE_BLOCK {
-                let mut at = 0;
-                while at < len {
-                    to.add(at).copy_from_nonoverlapping(value.as_ptr().add(at), VALUE_BLOCK);
-                    at += VALUE_BLOCK;
-                }
-            } else {
-                to.copy_from_nonoverlapping(value.as_ptr(), len);
-            }
-            to.add(len)
+            put_part(to.add(self.key.len()), text, value)
         }
     }
 }

@@ -85,6 +85,54 @@ pub fn write_text(out: &mut Vec<u8>, text: &[u8], known_valid: bool) {
     }
 }
 
+/// What [`put_part`] may write beyond a text's length.
+pub const PART_ROOM: usize = 5 + PART_BLOCK;
+const PART_BLOCK: usize = 32;
+
+/// Writes `part` as `str` to `to` and gives the place behind it. A call of memcpy costs more than the few bytes of
+/// most fields: where `part` is a part of `text` that ends early enough, blocks of fixed size are copied.
+///
+/// # Safety
+/// There is room for `part.len() +` [`PART_ROOM`] bytes at `to`.
+#[inline(always)]
+pub unsafe fn put_part(to: *mut u8, text: &[u8], part: &[u8]) -> *mut u8 {
+    let len = part.len();
+    // SAFETY: room for a header, the caller's
+    let to = unsafe {
+        if len < 32 {
+            to.write(0xa0 | len as u8);
+            to.add(1)
+        } else if len < 256 {
+            to.cast::<[u8; 2]>().write([0xd9, len as u8]);
+            to.add(2)
+        } else if let Ok(len) = u16::try_from(len) {
+            let [high, low] = len.to_be_bytes();
+            to.cast::<[u8; 3]>().write([0xda, high, low]);
+            to.add(3)
+        } else {
+            to.write(0xdb);
+            to.add(1).cast::<[u8; 4]>().write((len as u32).to_be_bytes());
+            to.add(5)
+        }
+    };
+    let offset = (part.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
+    let blocks = offset <= text.len() && len < 256 && text.len() - offset >= len + PART_BLOCK;
+    // SAFETY: there is room for the text and a block; `text` can be read a block beyond the part, where it says so.
+    unsafe {
+        if blocks {
+            let from = text.as_ptr().add(offset);
+            let mut at = 0;
+            while at < len {
+                to.add(at).copy_from_nonoverlapping(from.add(at), PART_BLOCK);
+                at += PART_BLOCK;
+            }
+        } else {
+            to.copy_from_nonoverlapping(part.as_ptr(), len);
+        }
+        to.add(len)
+    }
+}
+
 /// Appends an unsigned integer in its shortest form.
 #[inline]
 pub fn write_uint(out: &mut Vec<u8>, value: u64) {

@@ -451,3 +451,72 @@ fn write_time(out: &mut Vec<u8>, time: Time<'_>) {
         Time::New(time_ns) => write_entry_start(out, time_ns),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::first_path::tests::{APACHE, lines};
+    use crate::ingest::{Ingest, Rule, Sink};
+    use crate::options::ParseOptions;
+    use crate::regexp::RegexpParser;
+    use crate::syslog::{MessageFormat, SyslogOptions, SyslogParser};
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    #[test]
+    #[ignore = "a measurement, not a test"]
+    fn speed() {
+        let syslog = SyslogParser::new(SyslogOptions {
+            message_format: MessageFormat::Rfc3164,
+            with_priority: true,
+            time_format: None,
+            rfc5424_time_format: "%Y-%m-%dT%H:%M:%S.%L%z".to_owned(),
+            support_colonless_ident: true,
+            string_engine: false,
+            common: ParseOptions { keep_time_key: true, ..ParseOptions::default() },
+        });
+        let rule = Rule {
+            tag: "syslog".to_owned(),
+            syslog: true,
+            with_priority: true,
+            severity_key: Some("severity".to_owned()),
+            facility_key: Some("facility".to_owned()),
+            ..Rule::default()
+        };
+        let ingest = Ingest::new(Arc::new(syslog.ok().unwrap()), rule);
+        let regexp = RegexpParser::new(APACHE, false, false, &ParseOptions::default()).unwrap();
+        let options = FilterOptions {
+            key: Accessor::new("message").unwrap(),
+            reserve_data: true,
+            reserve_time: false,
+            remove_key: true,
+            prefix: None,
+            replace_invalid: false,
+            hash_field: None,
+            keep_failed: true,
+        };
+        let messages: Vec<String> = lines()[..2048]
+            .iter()
+            .map(|line| format!("<134>Nov 23 18:00:00 web-12.example nginx[4711]: {line}"))
+            .collect();
+        let mut sink = Sink::default();
+        let (mut taking, mut filtering) = (u128::MAX, u128::MAX);
+        for _ in 0..100 {
+            let started = Instant::now();
+            {
+                let mut filling = ingest.open(&mut sink, 0);
+                for message in &messages {
+                    filling.message(message.as_bytes(), None);
+                }
+            }
+            let batch = sink.take().batch;
+            taking = taking.min(started.elapsed().as_nanos() / messages.len() as u128);
+            assert_eq!(batch.count, messages.len());
+            let started = Instant::now();
+            let outcome = apply(&regexp, &options, &batch);
+            filtering = filtering.min(started.elapsed().as_nanos() / messages.len() as u128);
+            assert_eq!(outcome.good.count, messages.len());
+        }
+        println!("ingest {taking} ns, filter {filtering} ns");
+    }
+}

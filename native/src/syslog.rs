@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::compiled::CompiledParser;
-use crate::msgpack::{write_int, write_text};
+use crate::msgpack::{PART_ROOM, put_part, write_int, write_nil, write_text};
 use crate::options::{Invalid, ParseOptions};
 use crate::parser::{Events, Mismatch, Parser, Session};
 use crate::syslog_time::{HeaderFormat, HeaderTime, RFC3164_FORMAT};
@@ -90,7 +90,7 @@ impl Parser for SyslogParser {
 
     fn keys(&self) -> Option<Vec<Vec<u8>>> {
         let keys = [HOST, IDENT, PID, MSGID, EXTRADATA, MESSAGE, TIME, PRI];
-        Some(keys.iter().map(|key| key[1..].to_vec()).collect())
+        Some(keys.iter().map(|key| key.name().to_vec()).collect())
     }
 }
 
@@ -113,6 +113,7 @@ impl Session for SyslogSession<'_> {
         out.fields.reserve(text.len() + 128);
         let mut event = Event {
             fields: &mut out.fields,
+            whole: text,
             pairs: 0,
             valid: simdutf8::basic::from_utf8(text).is_ok(),
             priority: None,
@@ -144,35 +145,81 @@ impl Session for SyslogSession<'_> {
     }
 }
 
-/// An event being written. The keys are given with their MessagePack header.
+/// An event being written.
 pub(crate) struct Event<'a> {
     pub fields: &'a mut Vec<u8>,
+    /// The message, of which most values are parts.
+    pub whole: &'a [u8],
     pub pairs: u32,
     /// Whether the whole message is UTF-8; then so is each part, for they are cut at ASCII.
     pub valid: bool,
     pub priority: Option<u32>,
 }
 
-pub(crate) const HOST: &[u8] = b"\xa4host";
-pub(crate) const IDENT: &[u8] = b"\xa5ident";
-pub(crate) const PID: &[u8] = b"\xa3pid";
-pub(crate) const MSGID: &[u8] = b"\xa5msgid";
-pub(crate) const EXTRADATA: &[u8] = b"\xa9extradata";
-pub(crate) const MESSAGE: &[u8] = b"\xa7message";
-pub(crate) const TIME: &[u8] = b"\xa4time";
-const PRI: &[u8] = b"\xa3pri";
+/// A key as MessagePack, in a block that is copied as a whole.
+#[derive(Clone, Copy)]
+pub(crate) struct Key {
+    block: [u8; KEY_BLOCK],
+    len: usize,
+}
+
+const KEY_BLOCK: usize = 16;
+
+impl Key {
+    const fn new(name: &str) -> Self {
+        let mut block = [0; KEY_BLOCK];
+        block[0] = 0xa0 | name.len() as u8;
+        let mut at = 0;
+        while at < name.len() {
+            block[at + 1] = name.as_bytes()[at];
+            at += 1;
+        }
+        Key { block, len: name.len() + 1 }
+    }
+
+    fn name(&self) -> &[u8] {
+        &self.block[1..self.len]
+    }
+}
+
+pub(crate) const HOST: Key = Key::new("host");
+pub(crate) const IDENT: Key = Key::new("ident");
+pub(crate) const PID: Key = Key::new("pid");
+pub(crate) const MSGID: Key = Key::new("msgid");
+pub(crate) const EXTRADATA: Key = Key::new("extradata");
+pub(crate) const MESSAGE: Key = Key::new("message");
+pub(crate) const TIME: Key = Key::new("time");
+const PRI: Key = Key::new("pri");
 
 impl Event<'_> {
     #[inline]
-    pub fn text(&mut self, key: &[u8], value: &[u8]) {
-        self.fields.extend_from_slice(key);
-        write_text(self.fields, value, self.valid);
+    pub fn text(&mut self, key: Key, value: &[u8]) {
+        self.pairs += 1;
+        if !self.valid {
+            self.fields.extend_from_slice(&key.block[..key.len]);
+            return write_text(self.fields, value, false);
+        }
+        self.fields.reserve(KEY_BLOCK + value.len() + PART_ROOM);
+        let start = self.fields.as_mut_ptr();
+        // SAFETY: room was made for key and value; the length is set to what was written.
+        unsafe {
+            let to = start.add(self.fields.len());
+            to.cast::<[u8; KEY_BLOCK]>().write(key.block);
+            let end = put_part(to.add(key.len), self.whole, value);
+            self.fields.set_len(end as usize - start as usize);
+        }
+    }
+
+    /// The key with nil.
+    pub fn nothing(&mut self, key: Key) {
+        self.fields.extend_from_slice(&key.block[..key.len]);
+        write_nil(self.fields);
         self.pairs += 1;
     }
 
     #[inline]
     pub fn priority(&mut self, priority: i64) {
-        self.fields.extend_from_slice(PRI);
+        self.fields.extend_from_slice(&PRI.block[..PRI.len]);
         write_int(self.fields, priority);
         self.pairs += 1;
         self.priority = Some(u32::try_from(priority.max(0)).unwrap_or(u32::MAX));

@@ -4,7 +4,6 @@
 
 use memchr::{memchr, memmem};
 
-use crate::msgpack::write_nil;
 use crate::parser::Mismatch;
 use crate::syslog::{EXTRADATA, Event, HOST, IDENT, MESSAGE, MSGID, PID, SyslogParser, TIME, chomp};
 use crate::syslog_time::{HeaderFormat, HeaderTime};
@@ -89,9 +88,7 @@ pub(crate) fn parse_rfc3164(
                     match text.get(open + 1..end - 1 - tail) {
                         Some(pid) => event.text(PID, pid),
                         None => {
-                            event.fields.extend_from_slice(PID);
-                            write_nil(event.fields);
-                            event.pairs += 1;
+                            event.nothing(PID);
                         }
                     }
                 } else {
