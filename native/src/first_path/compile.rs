@@ -324,8 +324,9 @@ fn first(items: &[Item], set: &mut Set) -> bool {
             }
             Item::TextEnd => return false,
             Item::Either { alternatives, .. } => {
-                let empty = alternatives.iter().fold(false, |empty, items| first(items, set) || empty);
-                if !empty {
+                // each is asked, for its bytes
+                let empty = alternatives.iter().filter(|items| first(items, set)).count();
+                if empty == 0 {
                     return false;
                 }
             }

@@ -6,12 +6,15 @@ use crate::ruby_regexp::{Flags, translate};
 pub(crate) const APACHE: &str = r#"^(?<clientip>\S+) (?<identd>\S+) (?<auth>\S+) \[(?<timestamp>[^\]]+)\] "(?<verb>\S+) (?<request>\S+) HTTP\/(?<httpversion>[^"]+)" (?<response>\d+) (?<bytes>\S+) "(?<referrer>[^"]*)" "(?<agent>[^"]*)"$"#;
 const LINE: &str = r#"203.0.113.7 - alice [23/Nov/2026:18:00:00 +0000] "GET /a?b=c HTTP/1.1" 200 2326 "-" "Mozilla/5.0 (X11; Linux x86_64; rv:140.0)""#;
 
-fn spans(groups: &[usize]) -> Vec<Option<(usize, usize)>> {
+/// Where the groups of a match stand.
+type Spans = Vec<Option<(usize, usize)>>;
+
+fn spans(groups: &[usize]) -> Spans {
     groups.chunks(2).map(|pair| (pair[0] != UNSET).then_some((pair[0], pair[1]))).collect()
 }
 
 /// What the path says: None: unknown.
-fn by_path(path: &Path, text: &[u8]) -> Option<Option<Vec<Option<(usize, usize)>>>> {
+fn by_path(path: &Path, text: &[u8]) -> Option<Option<Spans>> {
     let mut groups = vec![0; 2 * (path.captures() + 1)];
     match path.walk(text, &mut groups) {
         Walk::Match => Some(Some(spans(&groups))),
@@ -21,7 +24,7 @@ fn by_path(path: &Path, text: &[u8]) -> Option<Option<Vec<Option<(usize, usize)>
 }
 
 /// What PCRE2 alone says.
-fn by_program(source: &str, flags: Flags, text: &[u8]) -> Option<Vec<Option<(usize, usize)>>> {
+fn by_program(source: &str, flags: Flags, text: &[u8]) -> Option<Spans> {
     let translated = translate(source, flags).unwrap();
     let regexp = Regexp::new(&translated.bytes, translated.utf, flags.ignorecase, flags.multiline).unwrap();
     let mut matcher = regexp.matcher();
