@@ -47,6 +47,14 @@ def page() -> Scrape:
           @type http
           port 0
         </source>
+        <source>
+          @type tail
+          tag tailed
+          path /dev/null/none
+          <parse>
+            @type none
+          </parse>
+        </source>
         <match filtered>
           @type exec_filter
           command cat
