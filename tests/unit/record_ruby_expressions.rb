@@ -1,6 +1,7 @@
-# Writes ruby_expressions.json anew: what Ruby gives for each expression, evaluated as Fluentd's record_transformer does.
+# Writes ruby_expressions.json anew: what Ruby gives for each expression, evaluated as Fluentd's record_transformer does,
+# with the encodings that it has in Fluentd's workers:
 #
-#     TZ=UTC ruby -Eascii-8bit:ascii-8bit record_ruby_expressions.rb   (the encodings of Fluentd's workers)
+#     TZ=UTC ruby -Eascii-8bit:ascii-8bit record_ruby_expressions.rb
 require 'json'
 require 'socket'
 require 'time'
@@ -12,7 +13,7 @@ class Clean
 end
 
 path = File.join(__dir__, 'ruby_expressions.json')
-fixture = JSON.parse(File.read(path))
+fixture = JSON.parse(File.binread(path).force_encoding('UTF-8'))
 tag = fixture['tag']
 parts = tag.split('.')
 prefixes = parts.each_index.map { |at| parts[0..at].join('.') }
@@ -30,4 +31,4 @@ rescue StandardError => e
 end
 lines = fixture.delete('expressions').map { |pair| "  #{JSON.generate(pair)}" }
 head = JSON.generate(fixture).chomp('}')
-File.write(path, "#{head},\n\"expressions\": [\n#{lines.join(",\n")}\n]}\n")
+File.binwrite(path, "#{head},\n\"expressions\": [\n#{lines.join(",\n")}\n]}\n")
