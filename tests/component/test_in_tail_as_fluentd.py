@@ -80,7 +80,7 @@ FOUR = [
         (["/^あ(?<name>.*)お$/"], "encoding utf-8", "あいうえお\n".encode(), [{"name": "いうえ"}]),
         (MULTILINE, "", EIGHT, FOUR),
         (MULTILINE, "emit_unmatched_lines true", EIGHT, [{"unmatched_line": "f test1"}, *FOUR]),
-        (MULTILINE, "multiline_flush_interval 0.2s", EIGHT, FOUR),
+        (MULTILINE, "multiline_flush_interval 0.2", EIGHT, FOUR),
         (FORMATS, "", EIGHT, FOUR),
         (
             NEWLINE,
@@ -94,7 +94,7 @@ FOUR = [
         ),
         (
             MULTILINE,
-            "multiline_flush_interval 0.2s\nfrom_encoding cp932\nencoding utf-8",
+            "multiline_flush_interval 0.2\nfrom_encoding cp932\nencoding utf-8",
             f"s {KANA}\n".encode("cp932"),
             [{"message1": KANA}],
         ),
