@@ -252,10 +252,13 @@ class Files(RuleBasedStateMachine):
 
     @rule()
     def truncated(self) -> None:
-        # what is cut away before it was read is lost, so all of it is read first
+        # what is cut away before it was read is lost, so all of it is read first; and a file that has grown back to
+        # its old size before anybody looked is nobody's to recognise
         self.settled()
-        if self.file.exists():
+        if self.file.exists() and self.file.stat().st_size:
+            before = measured(self.driver, "files_rotated_total")
             os.truncate(self.file, 0)
+            self.driver.wait_for(lambda: measured(self.driver, "files_rotated_total") > before)
             self.files.append([])
 
     @rule()
