@@ -102,13 +102,19 @@ class Running(Process):
             raise RunError(f"{self.name} stopped: {self.log_tail()}")
         return sum(dropped for _, dropped in sockets.values())
 
-    def send(self, rate: float, count: int, first: int = 0, priorities: int = 1) -> Outcome:
-        """Offers `count` messages at `rate`/s, numbered from `first`, and waits until all is done."""
+    def send(
+        self, rate: float, count: int, first: int = 0, *, priorities: int = 1, segments: bool = True
+    ) -> Outcome:
+        """Offers `count` messages at `rate`/s, numbered from `first`, and waits until all is done.
+
+        `segments`: lines of the same length go down the stack in one call.
+        """
         dropped, cpu = self.dropped(), self.cpu_seconds()
         done = subprocess.run(
             [self.tools["loadgen"], "--port", ",".join(map(str, self.ports)), "--rate", str(int(rate)),
              "--count", str(count), "--first", str(first), "--mode", self.work.lines,
-             "--priorities", str(priorities), "--core", str(LOAD_CORE)],
+             "--priorities", str(priorities), "--core", str(LOAD_CORE),
+             "--segments", "on" if segments else "off"],
             check=False, capture_output=True, text=True,
         )  # fmt: skip
         if done.returncode:
