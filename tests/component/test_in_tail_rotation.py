@@ -252,8 +252,8 @@ class Files(RuleBasedStateMachine):
 
     @rule()
     def truncated(self) -> None:
-        # what is cut away before it was read is lost, so all of it is read first; and a file that has grown back
-        # to its old size before anybody looked is nobody's to recognise
+        # what is cut away before it was read is lost, so all of it is read first; and nobody can recognise a
+        # file that has grown back to its old size before it was looked at
         self.settled()
         if self.file.exists() and self.file.stat().st_size:
             before = measured(self.driver, "files_rotated_total")
