@@ -11,15 +11,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from re import fullmatch
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Certificates, Tools
 from store import KEYS, Bucket, StartStore
 from store_proxy import Fault, Proxy, faulty
 
 from forwarder.api.errors import ForwarderError
 from forwarder.api.testing import Driver, run
+
+if TYPE_CHECKING:
+    from conftest import Certificates, Tools
 
 pytestmark = pytest.mark.filterwarnings("default")  # the server's own
 SLOW = pytest.mark.slow
