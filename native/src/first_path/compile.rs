@@ -203,7 +203,10 @@ impl Parser<'_> {
             Some(b'{') => {
                 let (inside, rest) = self.rest[1..].split_once('}')?;
                 let (min, max) = inside.split_once(',').unwrap_or((inside, inside));
-                let number = |text: &str| text.parse::<u16>().ok().map(usize::from);
+                let digits = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
+                let number = |text| {
+                    Some(text).filter(digits).and_then(|text| text.parse::<u16>().ok()).map(usize::from)
+                };
                 let limits = (
                     if min.is_empty() { 0 } else { number(min)? },
                     if max.is_empty() { usize::MAX } else { number(max)? },

@@ -78,6 +78,7 @@ fn patterns_that_have_a_path_and_those_that_have_none() {
         r"\p{Alpha}",
         r"(?<a>a)\k<a>",
         "a{,}",
+        "a{+0,}",
         "a{1,2}?",
         "(?>a)",
         "a^",
