@@ -13,9 +13,9 @@ from typing import Any, Final
 from forwarder._native import ArchiveReader
 from forwarder.api.archive import ArchivedObject
 from forwarder.api.errors import ForwarderError
+from forwarder.cli.bar import Bar
 
 _REDRAW_SECONDS: Final = 0.2
-_BAR: Final = 24
 
 
 class Counts:
@@ -154,7 +154,7 @@ class Progress:
         self._total_bytes = sum(each.size_bytes for each in objects)
         self._objects = len(objects)
         self._done = self._done_bytes = self._read_bytes = 0
-        self._show = show
+        self._bar = Bar(show=show)
         self._started = time.monotonic()
         self._next = 0.0
         self._said: set[str] = set()
@@ -162,16 +162,15 @@ class Progress:
     def events(self, matched: int, each: ArchivedObject, lines: int) -> None:
         """Events so far."""
         now = time.monotonic()
-        if not self._show or now < self._next:
+        if not self._bar.show or now < self._next:
             return
         self._next = now + _REDRAW_SECONDS
         read = self._done_bytes + self._read_bytes
-        share = min(1.0, read / self._total_bytes) if self._total_bytes else 1.0
-        filled = round(share * _BAR)
+        share = read / self._total_bytes if self._total_bytes else 1.0
         rate = matched / max(1e-9, now - self._started)
-        self._write(
-            f"[{'#' * filled}{'.' * (_BAR - filled)}] {share:4.0%}  object {self._done + 1} of "
-            f"{self._objects}, line {lines:,}  {matched:,} events, {rate:,.0f}/s"
+        self._bar.draw(
+            share,
+            f"object {self._done + 1} of {self._objects}, line {lines:,}  {matched:,} events, {rate:,.0f}/s",
         )
 
     def begin(self) -> None:
@@ -199,9 +198,4 @@ class Progress:
 
     def close(self) -> None:
         """Takes the line away."""
-        if self._show:
-            self._write("")
-
-    def _write(self, text: str) -> None:
-        sys.stderr.write(f"\r{text}\x1b[K")
-        sys.stderr.flush()
+        self._bar.close()

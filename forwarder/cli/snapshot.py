@@ -16,6 +16,7 @@ from forwarder.cli import snapshot_cluster as clusters
 from forwarder.cli import snapshot_policy as policies
 from forwarder.cli import snapshot_show as show
 from forwarder.cli import snapshot_wait as wait
+from forwarder.cli.bar import Bar
 from forwarder.cli.snapshot_cluster import Client, part
 
 HELP = "back up a cluster's indices into an S3-compatible store, and restore them"
@@ -209,10 +210,10 @@ def _wait_options(parser: argparse.ArgumentParser) -> None:
         help="show how far it is (default: where standard error is a terminal)")  # fmt: skip
 
 
-def _bar(args: argparse.Namespace) -> wait.Bar | None:
+def _bar(args: argparse.Namespace) -> Bar | None:
     if args.no_wait:
         return None
-    return wait.Bar(show=sys.stderr.isatty() if args.progress is None else args.progress)
+    return Bar(show=sys.stderr.isatty() if args.progress is None else args.progress)
 
 
 def _take_options(parser: argparse.ArgumentParser) -> None:

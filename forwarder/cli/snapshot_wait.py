@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from forwarder.api.errors import ConfigError, ForwarderError
+from forwarder.cli.bar import Bar
 from forwarder.cli.snapshot_cluster import Client, RefusedError, part
 
 _FIRST_POLL: Final = 0.05
 _LONGEST_POLL: Final = 2.0
 _PATIENCE_SECONDS: Final = 120.0
 """For how long the cluster may not answer meanwhile: a node is restarted, a master elected."""
-_BAR: Final = 24
 _ENDED: Final = ("SUCCESS", "PARTIAL", "FAILED", "INCOMPATIBLE")
-
-
-class Bar:
-    """A line on the standard error stream that is written anew."""
-
-    def __init__(self, *, show: bool) -> None:
-        self._show = show
-
-    def draw(self, done: int, total: int, text: str) -> None:
-        """`done` of `total` is done."""
-        if self._show:
-            share = min(1.0, done / total) if total else 0.0
-            filled = round(share * _BAR)
-            self._write(f"[{'#' * filled}{'.' * (_BAR - filled)}] {share:4.0%}  {text}")
-
-    def close(self) -> None:
-        """Takes the line away."""
-        if self._show:
-            self._write("")
-
-    def _write(self, text: str) -> None:
-        sys.stderr.write(f"\r{text}\x1b[K")
-        sys.stderr.flush()
 
 
 def take(
@@ -67,7 +43,7 @@ def take(
         # what is not said once nothing is left
         sent = size.get("processed", {}).get("size_in_bytes", whole if shards.get("done") else 0)
         text = f"{shards.get('done', 0)} of {shards.get('total', 0)} shards, {_mebibytes(sent, whole)}"
-        bar.draw(sent, whole, text)
+        bar.draw(_share(sent, whole), text)
         return None
 
     found: dict[str, Any] = _watched(look, bar)
@@ -107,7 +83,7 @@ def restore(
                     total += shard["index"]["size"]["total_in_bytes"]
                     finished += shard["stage"] == "DONE"
         expected = sum(len(each["shards"]) for each in entries)
-        bar.draw(done, total, f"{finished} of {expected} shards, {_mebibytes(done, total)}")
+        bar.draw(_share(done, total), f"{finished} of {expected} shards, {_mebibytes(done, total)}")
         return None
 
     _watched(look, bar)
@@ -223,3 +199,7 @@ def _patient(since: float | None, error: ForwarderError) -> float:
 
 def _mebibytes(done: int, total: int) -> str:
     return f"{done / (1 << 20):,.1f} of {total / (1 << 20):,.1f} MiB"
+
+
+def _share(done: int, total: int) -> float:
+    return done / total if total else 0.0

@@ -154,7 +154,7 @@ fn walk(nodes: &[Node], text: &[u8], pos: usize, groups: &mut [usize]) -> Step {
 /// # Safety
 /// The processor has AVX2.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+#[target_feature(enable = "avx2")]
 unsafe fn walk_avx2(nodes: &[Node], text: &[u8], pos: usize, groups: &mut [usize]) -> Step {
     walk_by::<scan::Avx2>(nodes, text, pos, groups)
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::eval::{self, Given, wrong_arguments};
 use super::node::{Method, Node, Operator};
-use super::{Env, Raised, Value, children, text};
+use super::{Env, Match, Raised, Value, children, text};
 use crate::json_out;
 use crate::msgpack::{self, Token, read_token};
 use crate::ruby_inspect::{inspect_pairs, write_float, write_to_s};
@@ -14,6 +14,16 @@ type Called<'a> = Result<Option<Value<'a>>, Raised>;
 /// A group's text, or nil.
 pub fn optional<'a>(text: Option<&[u8]>) -> Value<'a> {
     text.map_or(Value::Nil, Value::text)
+}
+
+/// `match[name]`, `match[number]`: from the end where the number is negative.
+pub fn group<'a>(found: &Match, which: &Given<'a>) -> Result<Value<'a>, Raised> {
+    if let Given::Value(Value::Text(name)) = which {
+        return Ok(optional(found.named(name)?));
+    }
+    let number = which.int()?;
+    let number = if number < 0 { number + found.groups.len() as i64 } else { number };
+    Ok(optional(usize::try_from(number).ok().and_then(|number| found.group(number))))
 }
 
 /// An array of texts and nils.

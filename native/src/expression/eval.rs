@@ -226,12 +226,7 @@ fn index<'a>(value: Value<'a>, arguments: &[Given<'a>], env: &mut Env<'a, '_>) -
         },
         Value::Data(data) => data::index(&data, arguments, env),
         Value::Match(found) => match arguments {
-            [Given::Value(Value::Text(name))] => Ok(data::optional(found.named(name)?)),
-            [number] => {
-                let number = number.int()?;
-                let number = if number < 0 { number + found.groups.len() as i64 } else { number };
-                Ok(data::optional(usize::try_from(number).ok().and_then(|number| found.group(number))))
-            }
+            [group] => data::group(&found, group),
             _ => Err(wrong_arguments(arguments.len())),
         },
         other => Err(other.no_method("[]")),

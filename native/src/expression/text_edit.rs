@@ -19,12 +19,7 @@ pub fn index<'a>(
             let Some(found) = matched(env, pattern, text, 0)? else { return Ok(Value::Nil) };
             match group {
                 [] => Ok(data::optional(found.group(0))),
-                [Given::Value(Value::Text(name))] => Ok(data::optional(found.named(name)?)),
-                [number] => {
-                    let number = number.int()?;
-                    let number = if number < 0 { number + found.groups.len() as i64 } else { number };
-                    Ok(data::optional(usize::try_from(number).ok().and_then(|number| found.group(number))))
-                }
+                [group] => data::group(&found, group),
                 _ => Err(wrong_arguments(arguments.len())),
             }
         }
