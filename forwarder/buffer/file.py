@@ -1,9 +1,10 @@
 """The file buffer: chunks in segment files that all of them share.
 
-A folder holds `segment-*.seg` (the events; format in `native/src/segment.rs`), `journal` (which chunks are
-closed and which are gone; format in `forwarder/buffer/journal.py`), `lock`, and `quarantine/`. A segment
-takes up to 64 MiB; no file belongs to one chunk, so that a million chunk keys need as many descriptors as
-one: the segment that grows, the journal, the lock, and up to 4 segments being read.
+A folder holds `segment-*.seg` (the events; format in `native/src/segment.rs`), `segment.spare` (the file that
+the next segment is written over), `journal` (which chunks are closed and which are gone; format in
+`forwarder/buffer/journal.py`), `lock`, and `quarantine/`. A segment takes up to 64 MiB; no file belongs to
+one chunk, so that a million chunk keys need as many descriptors as one: the segment that grows, the journal,
+the lock, and up to 4 segments being read.
 
 Invariants:
 
@@ -12,13 +13,14 @@ Invariants:
 - Only closed chunks are handed to outputs. A chunk keeps its id and its order over restarts. Where a rotten
   record is missing it gets another id, because the events behind it have moved up.
 - Losing the journal doubles events; nothing but a rotten segment loses any.
-- A segment is unlinked when no chunk has a record in it. Where all segments take more than twice what lives
-  in them (and four segments more), the one with the least life, if that is less than a quarter, is copied to
-  the end and unlinked; so one old chunk does not hold the room of thousands that are gone.
+- A segment goes (becomes the spare file, or is unlinked) when no chunk has a record in it. Where all segments
+  take more than twice what lives in them (and four segments more), the one with the least life, if that is
+  less than a quarter, is copied to the end and goes; so one old chunk does not hold the room of thousands
+  that are gone.
 
-Order of operations: records, then `Q` in the journal, then the output, then `G`, then unlink. The process may
-stop between any two of them. What is left of a chunk that was delivered in part becomes a chunk of its own:
-its record, its `Q`, then `G` of the old one; who stops in between delivers the part twice.
+Order of operations: records, then `Q` in the journal, then the output, then `G`, then the segment goes. The
+process may stop between any two of them. What is left of a chunk that was delivered in part becomes a chunk
+of its own: its record, its `Q`, then `G` of the old one; who stops in between delivers the part twice.
 """
 
 from __future__ import annotations

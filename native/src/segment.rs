@@ -24,13 +24,18 @@
 //! | n | metadata of the chunk (its key), the same in all of its records |
 //! | n | data |
 //!
+//! A segment may be written over an old one that is not needed any more, which is longer at first. Then an end
+//! mark follows the records: a head without metadata and data, of codec 255. What is behind it is the old one's.
+//! The checksums of that have another salt. Where name and header do not agree, the header's salt counts: a power
+//! loss may undo the renaming.
+//!
 //! # Invariants
 //! - A record stands for itself: id, key, time and place in the chunk are in it. No other record and no
 //!   journal is needed to deliver it.
 //! - A record is known by (chunk id, number): a copy in another segment is the same record.
 //! - Two checksums: rotten data do not hide where the next record starts, nor how many events are lost.
 //! - Checksums are salted: whoever writes a "record" into a log message cannot have it taken for one.
-//! - Every byte behind the segment header belongs to exactly one record or one bad range of the scan.
+//! - Every byte behind the segment header belongs to exactly one record, bad range or end of the scan.
 
 use std::io;
 
@@ -40,6 +45,8 @@ pub const SEGMENT_HEADER: usize = 32;
 pub const RECORD_HEADER: usize = 56;
 const MAGIC: [u8; 8] = *b"FWDSEG\x01\n";
 const MARK: [u8; 4] = *b"FWRC";
+/// The codec of an end mark.
+const END: u8 = 255;
 /// Longest metadata that is believed.
 const META_MAX: usize = 16 << 20;
 const WINDOW: usize = 256 << 10;
@@ -73,6 +80,29 @@ impl Head {
     pub fn record_len(&self) -> u64 {
         RECORD_HEADER as u64 + u64::from(self.meta_len) + u64::from(self.data_len)
     }
+
+    fn is_end(&self) -> bool {
+        self.codec == END && self.meta_len == 0 && self.data_len == 0
+    }
+}
+
+/// The mark behind the last record.
+#[must_use]
+pub fn end_mark(salt: u64) -> Vec<u8> {
+    let data_crc = checksum(salt, &[]);
+    let head = Head {
+        meta_len: 0,
+        data_len: 0,
+        data_crc,
+        events: 0,
+        seq: 0,
+        codec: END,
+        id: [0; 16],
+        created_ns: 0,
+    };
+    let mut mark = Vec::with_capacity(RECORD_HEADER);
+    write_head(&mut mark, salt, &head, &[]);
+    mark
 }
 
 /// The header of a segment.
@@ -85,6 +115,15 @@ pub fn segment_header(number: u64, salt: u64) -> [u8; SEGMENT_HEADER] {
     let crc = crc32c::crc32c(&header[..24]);
     header[24..28].copy_from_slice(&crc.to_le_bytes());
     header
+}
+
+/// The salt in the header of a segment; None: the header is rotten.
+#[must_use]
+pub fn header_salt(header: &[u8; SEGMENT_HEADER]) -> Option<u64> {
+    let mut salt = [0; 8];
+    salt.copy_from_slice(&header[8..16]);
+    (header[..8] == MAGIC && crc32c::crc32c(&header[..24]) == u32_at(header, 24))
+        .then_some(u64::from_le_bytes(salt))
 }
 
 /// The name of a segment's file.
@@ -240,6 +279,24 @@ pub enum Item {
         /// The reason.
         why: Why,
     },
+    /// An end mark, and what an older segment has left behind it.
+    End {
+        /// From the start of the file.
+        offset: u64,
+        /// How many bytes, the mark included.
+        len: u64,
+    },
+}
+
+impl Item {
+    /// How many bytes of the file it is.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Item::Record { head, .. } => head.record_len(),
+            Item::Bad { len, .. } | Item::End { len, .. } => *len,
+        }
+    }
 }
 
 /// A part of the source in memory.
@@ -307,14 +364,14 @@ impl<S: Source + ?Sized> Window<'_, S> {
         Ok(crc == head.data_crc)
     }
 
-    /// The next offset from `offset` on at which a sound head starts.
-    fn resync(&mut self, salt: u64, mut offset: u64) -> io::Result<Option<u64>> {
+    /// The next offset from `offset` on at which a sound head starts: of a record or, where `ends`, an end mark.
+    fn resync(&mut self, salt: u64, mut offset: u64, ends: bool) -> io::Result<Option<u64>> {
         while offset + RECORD_HEADER as u64 <= self.size {
             let part = self.get(offset, WINDOW, WINDOW)?;
             match memchr::memmem::find(part, &MARK) {
                 Some(at) => {
                     let found = offset + at as u64;
-                    if self.head(salt, found, WINDOW)?.is_ok() {
+                    if self.head(salt, found, WINDOW)?.is_ok_and(|(head, _)| ends || !head.is_end()) {
                         return Ok(Some(found));
                     }
                     offset = found + 1;
@@ -331,24 +388,45 @@ impl<S: Source + ?Sized> Window<'_, S> {
 /// Reads a segment of `size` bytes record by record, and finds its way behind what is rotten.
 ///
 /// `verify`: reads the data and compares their checksums; otherwise only the heads, which is fast however
-/// large the data are: rotten data are found when they are read then.
+/// large the data are: rotten data are found when they are read then. The data of the last record before an end
+/// or a bad range are always compared: an append that was cut short may have begun there.
 pub fn scan<S: Source + ?Sized>(source: &S, size: u64, salt: u64, verify: bool, mut found: impl FnMut(Item)) {
     let mut window = Window { source, size, buf: Vec::new(), start: 0 };
     let mut offset = (SEGMENT_HEADER as u64).min(size);
     let mut ahead = if verify { WINDOW } else { 4096 };
+    let mut unverified = None;
     while offset < size {
         let outcome = step(&mut window, salt, offset, verify, ahead);
         let item =
             outcome.unwrap_or(Item::Bad { offset, len: size - offset, head: None, why: Why::Unreadable });
-        offset += match &item {
-            Item::Record { head, .. } => head.record_len(),
-            Item::Bad { len, .. } => *len,
-        };
-        if let (false, Item::Record { head, .. }) = (verify, &item) {
-            ahead = if head.record_len() > JUMP { 4096 } else { WINDOW };
+        offset += item.size();
+        if let Some(before) = unverified.take() {
+            let last = !matches!(item, Item::Record { .. });
+            found(if last { verified(&mut window, salt, before) } else { before });
         }
+        match item {
+            Item::Record { ref head, .. } if !verify => {
+                ahead = if head.record_len() > JUMP { 4096 } else { WINDOW };
+                unverified = Some(item);
+            }
+            _ => found(item),
+        }
+    }
+    if let Some(item) = unverified {
         found(item);
     }
+}
+
+/// The record, or what it turns out to be.
+fn verified<S: Source + ?Sized>(window: &mut Window<'_, S>, salt: u64, item: Item) -> Item {
+    let Item::Record { offset, head, .. } = item else { return item };
+    let len = head.record_len();
+    let why = match window.data_is_sound(salt, offset + len - u64::from(head.data_len), &head) {
+        Ok(true) => return item,
+        Ok(false) => Why::Corrupt,
+        Err(_) => Why::Unreadable,
+    };
+    Item::Bad { offset, len, head: Some(head), why }
 }
 
 fn step<S: Source + ?Sized>(
@@ -361,6 +439,13 @@ fn step<S: Source + ?Sized>(
     let size = window.size;
     let bad = |len, head, why| Item::Bad { offset, len, head, why };
     match window.head(salt, offset, ahead)? {
+        Ok((head, _)) if head.is_end() => {
+            Ok(match window.resync(salt, offset + RECORD_HEADER as u64, false)? {
+                // after a power loss the younger part of the file may be there, and the older not
+                Some(next) => bad(next - offset, None, Why::Torn),
+                None => Item::End { offset, len: size - offset },
+            })
+        }
         Ok((head, meta)) => {
             let len = head.record_len();
             let data = offset + len - u64::from(head.data_len);
@@ -372,7 +457,7 @@ fn step<S: Source + ?Sized>(
                 Item::Record { offset, head, meta }
             })
         }
-        Err(_) => Ok(match window.resync(salt, offset + 1)? {
+        Err(_) => Ok(match window.resync(salt, offset + 1, true)? {
             Some(next) => bad(next - offset, None, Why::Corrupt),
             None => bad(size - offset, None, Why::Torn),
         }),

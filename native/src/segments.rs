@@ -6,8 +6,10 @@
 //! - A segment that failed to be cut back, or to be synced, gets no more records. What it got for a refused
 //!   append may be found after a crash; a record with the same number in a younger segment counts instead.
 //! - Where a sync will follow, the kernel is told to begin to write whole pages from time to time, without a wait.
-//! - Nothing is ever changed in place. A segment is unlinked when no chunk has a record in it.
-//! - Move (compaction): append the copies, sync, change the index, unlink the old segment. A crash between leaves
+//! - No record is ever changed in place. When no chunk has a record in a segment, its file becomes the spare one,
+//!   or is unlinked where there is one. The next segment is written over the spare file: its pages are in memory,
+//!   and its blocks on the disk, which saves the kernel most of the work of an append.
+//! - Move (compaction): append the copies, sync, change the index, then the old segment goes. A crash between leaves
 //!   two copies of the same records, which recovery takes for one.
 //!
 //! Policy (when to sync, what to do with chunks) is Python's. All work on files is done without the GIL.
@@ -37,6 +39,9 @@ use self::recovery::{Damage, Dead, Recovered};
 const OPEN_MAX: usize = 4;
 /// An active segment without live records is ended from this size on.
 const ROLL_EMPTY: u64 = 8 << 20;
+
+/// The file that the next segment is written over.
+const SPARE: &str = "segment.spare";
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +102,16 @@ struct Segment {
     salt: u64,
     size: u64,
     live: u64,
+    /// Size of the file, where an older segment in its place was longer; else less than `size`.
+    room: u64,
+    /// The file may become the spare one: what is in it is known.
+    reusable: bool,
+}
+
+impl Segment {
+    fn file_size(&self) -> u64 {
+        self.size.max(self.room)
+    }
 }
 
 struct Active {
@@ -112,6 +127,8 @@ struct State {
     active: Option<Active>,
     segments: BTreeMap<u32, Segment>,
     next_number: u32,
+    /// Size of the spare file; None: there is none.
+    spare: Option<u64>,
     unsynced: Vec<Arc<File>>,
     open: Vec<(u32, Arc<File>)>,
     written: u64,
@@ -168,19 +185,33 @@ impl Segments {
         }
     }
 
-    /// Unlinks a segment that holds nothing live.
+    /// Takes away a segment that holds nothing live: its file is the spare one, or unlinked.
     fn sweep_one(&self, state: &mut State, number: u32) -> bool {
         if state.active.as_ref().is_some_and(|active| active.number == number)
             || state.segments.get(&number).is_none_or(|segment| segment.live > 0)
         {
             return false;
         }
+        let being_read = |(open, file): &(u32, Arc<File>)| *open == number && Arc::strong_count(file) > 1;
+        let quiet = !state.open.iter().any(being_read);
         state.open.retain(|(open, _)| *open != number);
         if let Some(segment) = state.segments.remove(&number) {
-            // what cannot be removed is found again at the next start, and is dead then too
-            let _ = std::fs::remove_file(&segment.path);
+            let wanted = quiet && state.spare.is_none() && segment.reusable;
+            if wanted
+                && segment.file_size() <= self.segment_size
+                && std::fs::rename(&segment.path, self.dir.join(SPARE)).is_ok()
+            {
+                state.spare = Some(segment.file_size());
+            } else {
+                // what cannot be removed is found again at the next start, and is dead then too
+                let _ = std::fs::remove_file(&segment.path);
+            }
         }
         true
+    }
+
+    fn remove_spare(&self) {
+        let _ = std::fs::remove_file(self.dir.join(SPARE)); // at most its room is lost
     }
 
     fn reader(&self, number: u32) -> io::Result<(Arc<File>, u64)> {
@@ -325,7 +356,7 @@ impl Segments {
         Ok(())
     }
 
-    /// The chunk is done: segments in which nothing else lives are unlinked.
+    /// The chunk is done: segments in which nothing else lives go.
     fn remove(&self, py: Python<'_>, records: &ChunkRecords) {
         py.detach(|| {
             let mut state = locked(&self.state);
@@ -343,7 +374,7 @@ impl Segments {
         self.worst()
     }
 
-    /// Copies the records that `chunks` have in a segment to the active one, syncs, then unlinks the segment.
+    /// Copies the records that `chunks` have in a segment to the active one and syncs; then the segment goes.
     ///
     /// False where it stays, because others have records in it, or one is rotten. Raises OSError.
     fn rewrite(&self, py: Python<'_>, segment: u32, chunks: Vec<Py<ChunkRecords>>) -> PyResult<bool> {
@@ -367,10 +398,10 @@ impl Segments {
         locked(&self.state).written
     }
 
-    /// (size of all segments, bytes of them that live, number of segments).
+    /// (size of all segment files and the spare one, bytes of them that live, number of segments).
     fn usage(&self) -> (u64, u64, usize) {
         let state = locked(&self.state);
-        let size = state.segments.values().map(|segment| segment.size).sum();
+        let size = state.segments.values().map(Segment::file_size).sum::<u64>() + state.spare.unwrap_or(0);
         let live = state.segments.values().map(|segment| segment.live).sum();
         (size, live, state.segments.len())
     }
@@ -412,19 +443,24 @@ impl Segments {
         locked(&self.state).segments.keys().copied().collect()
     }
 
-    /// Unlinks the segments that hold nothing live (after `recover`).
+    /// Unlinks the segments that hold nothing live, and the spare file.
     fn sweep(&self) {
         let mut state = locked(&self.state);
         let numbers: Vec<u32> = state.segments.keys().copied().collect();
         for number in numbers {
             self.sweep_one(&mut state, number);
         }
+        state.spare = None;
+        self.remove_spare();
     }
 
-    /// Closes all files. Nothing can be read or appended any more.
+    /// Closes all files, and unlinks the spare one. Nothing can be read or appended any more.
     fn close(&self) {
         let mut state = locked(&self.state);
         self.seal(&mut state);
+        if state.spare.take().is_some() {
+            self.remove_spare();
+        }
         state.open.clear();
         state.unsynced.clear();
         state.closed = true;

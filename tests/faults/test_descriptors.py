@@ -51,7 +51,8 @@ def test_many_keys_and_few_descriptors(make_daemon: Callable[..., Daemon], count
         lambda: (
             len(daemon.peer.messages) >= count
             and wanted <= {message.tag for message in list(daemon.peer.messages)}
-        )
+        ),
+        240,
     )
     assert daemon.stop() == 0
     assert "Traceback" not in daemon.log

@@ -387,15 +387,67 @@ def test_segments_go_when_nothing_in_them_lives_and_stragglers_are_moved(tmp_pat
         assert chunk is not None
         buffer.remove(chunk)
         size, live, count = buffer.usage
-        assert size == sum(path.stat().st_size for path in segments(tmp_path))
+        spare = [path for path in [tmp_path / "segment.spare"] if path.exists()]
+        assert size == sum(path.stat().st_size for path in segments(tmp_path) + spare)
         assert len(segments(tmp_path)) == count
         # what was appended between two looks comes on top of the rule
-        assert size < 2 * live + 4 * 10_000 + 64 * 1000
+        assert size < 2 * live + 5 * 10_000 + 64 * 1000
     assert segments(tmp_path)[0].name > "segment-0000000050"  # the first stragglers have moved
     kill(buffer)
     buffer, found = opened(tmp_path)
     assert found.bad_bytes == 0
     assert content(buffer) == [(tag(f"old{number}"), b"straggler") for number in range(0, 1200, 12)]
+
+
+def delivered(buffer: FileBuffer, data: bytes) -> None:
+    buffer.append(tag("gone"), data, 1, 1.0, 1000.0, queue=True)
+    chunk = buffer.take(1.0)
+    assert chunk is not None
+    buffer.remove(chunk)
+
+
+def test_the_next_segment_takes_the_place_of_one_that_is_gone(tmp_path: Path) -> None:
+    buffer, _ = opened(tmp_path, segment_bytes=1000)
+    delivered(buffer, b"long gone" * 90)
+    (old,) = segments(tmp_path)
+    room = old.stat()
+    buffer.append(tag("a"), b"b" * 200, 1, 1.0, 1000.0)
+    (new,) = segments(tmp_path)
+    assert (new.stat().st_ino, new.stat().st_size) == (room.st_ino, room.st_size)
+    assert new != old
+    copy = new.read_bytes()
+    kill(buffer)
+    buffer, found = opened(tmp_path, segment_bytes=1000)
+    assert (found.events, found.bad_bytes, found.lost) == (1, 0, {})
+    kill(buffer)
+    # after a power loss that undid the renaming
+    new.unlink()
+    old.write_bytes(copy)
+    buffer, found = opened(tmp_path, segment_bytes=1000)
+    assert (found.events, found.bad_bytes, found.lost) == (1, 0, {})
+    assert content(buffer) == [(tag("a"), b"b" * 200)]
+
+
+def test_the_spare_file_goes(tmp_path: Path) -> None:
+    spare = tmp_path / "segment.spare"
+    buffer, _ = opened(tmp_path, segment_bytes=1000)
+    for data in (b"a" * 800, b"b" * 800):
+        buffer.append(tag("gone"), data, 1, 1.0, 1000.0, queue=True)
+    while (chunk := buffer.take(1.0)) is not None:
+        buffer.remove(chunk)
+    assert spare.exists()
+    assert buffer.usage[0] == sum(path.stat().st_size for path in [*segments(tmp_path), spare])
+    kill(buffer)
+    buffer, found = opened(tmp_path, segment_bytes=1000)
+    assert (found.events, found.bad_bytes) == (0, 0)
+    assert not spare.exists()
+    for data in (b"a" * 800, b"b" * 800):
+        buffer.append(tag("gone"), data, 1, 1.0, 1000.0, queue=True)
+    while (chunk := buffer.take(1.0)) is not None:
+        buffer.remove(chunk)
+    assert spare.exists()
+    buffer.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_crash_during_a_move_leaves_no_event_twice(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 //! not touched are found, whether data are verified or not; and what was flipped is not taken for sound.
 #![no_main]
 
-use forwarder_native::segment::{Head, Item, SEGMENT_HEADER, checksum, scan, segment_header, write_head};
+use forwarder_native::segment::{
+    Head, Item, SEGMENT_HEADER, checksum, end_mark, scan, segment_header, write_head,
+};
 use libfuzzer_sys::fuzz_target;
 
 const SALT: u64 = 0x5eed;
@@ -11,13 +13,10 @@ fn items(file: &[u8], verify: bool) -> Vec<Item> {
     let mut found = Vec::new();
     let mut at = SEGMENT_HEADER.min(file.len()) as u64;
     scan(file, file.len() as u64, SALT, verify, |item| {
-        let (offset, len) = match &item {
-            Item::Record { offset, head, .. } => (*offset, head.record_len()),
-            Item::Bad { offset, len, .. } => (*offset, *len),
-        };
-        assert_eq!(offset, at, "a gap or an overlap");
-        assert!(len > 0, "no progress");
-        at += len;
+        let (Item::Record { offset, .. } | Item::Bad { offset, .. } | Item::End { offset, .. }) = &item;
+        assert_eq!(*offset, at, "a gap or an overlap");
+        assert!(item.size() > 0, "no progress");
+        at += item.size();
         found.push(item);
     });
     assert_eq!(at, file.len() as u64, "bytes are left");
@@ -50,8 +49,14 @@ fuzz_target!(|data: &[u8]| {
         file.extend_from_slice(part);
         ends.push(file.len());
     }
+    // in every other file: in the place of an older segment, which was longer
+    if control[1] % 2 == 0 {
+        file.extend_from_slice(&end_mark(SALT));
+        file.extend_from_slice(data);
+    }
+    let records = ends.last().copied().unwrap_or_default();
     let at = usize::from(u16::from_be_bytes([control[2], control[3]]));
-    let hit = (at >= SEGMENT_HEADER && at < file.len()).then(|| {
+    let hit = (at >= SEGMENT_HEADER && at < records).then(|| {
         file[at] ^= 1 + control[1] % 255;
         ends.iter().filter(|end| **end <= at).count() - 1
     });

@@ -37,12 +37,9 @@ fn items(file: &[u8], verify: bool) -> Vec<Item> {
     scan(file, file.len() as u64, SALT, verify, |item| found.push(item));
     let mut at = SEGMENT_HEADER.min(file.len()) as u64;
     for item in &found {
-        let (offset, len) = match item {
-            Item::Record { offset, head, .. } => (*offset, head.record_len()),
-            Item::Bad { offset, len, .. } => (*offset, *len),
-        };
-        assert_eq!(offset, at, "a gap or an overlap");
-        at += len;
+        let (Item::Record { offset, .. } | Item::Bad { offset, .. } | Item::End { offset, .. }) = item;
+        assert_eq!(*offset, at, "a gap or an overlap");
+        at += item.size();
     }
     assert_eq!(at, file.len() as u64, "bytes are left");
     found
@@ -107,6 +104,71 @@ fn any_flipped_bit_costs_only_the_record_it_is_in() {
             assert_eq!(seqs(&found), expected, "bit {bit} of byte {at}");
         }
     }
+}
+
+/// `file` in the place of an older, longer segment, with an end mark at `end`.
+fn over_an_old_one(file: &[u8], end: usize) -> Vec<u8> {
+    let old_salt = SALT + 1;
+    let mut whole = segment_header(2, old_salt).to_vec();
+    while whole.len() < file.len() + 1000 {
+        let data = [b"of the old segment ", &end_mark(old_salt)[..]].concat();
+        let data_crc = checksum(old_salt, &data);
+        let data_len = data.len() as u32;
+        let head =
+            Head { meta_len: 0, data_len, data_crc, events: 9, seq: 9, codec: 0, id: [9; 16], created_ns: 0 };
+        write_head(&mut whole, old_salt, &head, b"");
+        whole.extend_from_slice(&data);
+    }
+    whole[end..end + RECORD_HEADER].copy_from_slice(&end_mark(SALT));
+    whole[..file.len()].copy_from_slice(file);
+    whole
+}
+
+#[test]
+fn what_an_older_segment_has_left_is_none_of_ours() {
+    let (file, ends) = sample();
+    let last = *ends.last().expect("records");
+    let whole = over_an_old_one(&file, last);
+    for verify in [false, true] {
+        let found = items(&whole, verify);
+        assert_eq!(seqs(&found), [0, 1, 2, 3]);
+        let (offset, len) = (last as u64, (whole.len() - last) as u64);
+        assert_eq!(found[4..], [Item::End { offset, len }]);
+    }
+}
+
+#[test]
+fn an_append_over_an_older_segment_is_cut_short_anywhere() {
+    let (file, ends) = sample();
+    for written in 1..=file.len() - ends[1] {
+        // the records from the second on are one append: its end is marked before they are written
+        let cut = ends[1] + written;
+        let mut whole = over_an_old_one(&file[..ends[1]], ends[1]);
+        let end = ends[4];
+        whole[end..end + RECORD_HEADER].copy_from_slice(&end_mark(SALT));
+        let unmarked = whole.clone();
+        whole[ends[1]..cut].copy_from_slice(&file[ends[1]..cut]);
+        let complete = ends.iter().filter(|end| **end <= cut).count() - 1;
+        for verify in [false, true] {
+            let found = items(&whole, verify);
+            assert_eq!(seqs(&found).len(), complete, "{written} bytes");
+            let bad: u64 = found.iter().filter(|item| matches!(item, Item::Bad { .. })).map(Item::size).sum();
+            assert!(bad <= (end - ends[complete]) as u64, "{written} bytes");
+            assert!(matches!(found.last(), Some(Item::End { .. })), "{written} bytes");
+            // nothing of it: the older mark counts, the younger one behind it does not
+            assert_eq!(items(&unmarked, verify).len(), 2);
+        }
+    }
+}
+
+#[test]
+fn records_behind_an_end_mark_are_found() {
+    let (file, ends) = sample();
+    let mut whole = over_an_old_one(&file, ends[4]);
+    whole[ends[1]..ends[1] + RECORD_HEADER].copy_from_slice(&end_mark(SALT)); // a page that was not written
+    let found = items(&whole, true);
+    assert_eq!(seqs(&found), [0, 2, 3]);
+    assert!(matches!(found[1], Item::Bad { head: None, why: Why::Torn, .. }));
 }
 
 #[test]

@@ -1,16 +1,18 @@
-//! Appending: one `writev` for a batch, all or nothing; and syncing what was appended.
+//! Appending: one `writev` for a batch, all or nothing; new segments, where possible in the place of an old one;
+//! and syncing what was appended.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::{Active, Append, Extent, Segment, Segments, State, closed_error, locked};
+use super::{Active, Append, Extent, SPARE, Segment, Segments, State, closed_error, locked};
 use crate::segment::{
-    Head, RECORD_HEADER, SEGMENT_HEADER, checksum, segment_header, segment_name, write_head,
+    Head, RECORD_HEADER, SEGMENT_HEADER, checksum, end_mark, segment_header, segment_name, write_head,
 };
 
 const PAGE: u64 = 4096;
@@ -48,20 +50,52 @@ impl Segments {
         hasher.write_u32(number);
         let salt = hasher.finish();
         let path = self.dir.join(segment_name(u64::from(number), salt));
-        let mut file =
-            OpenOptions::new().read(true).write(true).create_new(true).mode(self.mode).open(&path)?;
-        let made = file
-            .set_permissions(std::fs::Permissions::from_mode(self.mode))
-            .and_then(|()| file.write_all(&segment_header(u64::from(number), salt)))
-            .and_then(|()| if self.durable { File::open(&self.dir)?.sync_all() } else { Ok(()) });
-        if let Err(error) = made {
+        let header = segment_header(u64::from(number), salt);
+        let spare = state.spare.take();
+        let recycled = spare.and_then(|room| Some((self.recycle(&path, &header, salt).ok()?, room)));
+        let (file, room) = match recycled {
+            Some(recycled) => recycled,
+            None => {
+                self.remove_spare();
+                (self.create(&path, &header)?, 0)
+            }
+        };
+        if self.durable
+            && let Err(error) = File::open(&self.dir).and_then(|dir| dir.sync_all())
+        {
             let _ = std::fs::remove_file(&path); // the first error is the one to tell
             return Err(error);
         }
         state.next_number = number + 1;
-        state.segments.insert(number, Segment { path, salt, size: SEGMENT_HEADER as u64, live: 0 });
+        state.segments.insert(
+            number,
+            Segment { path, salt, size: SEGMENT_HEADER as u64, live: 0, room, reusable: true },
+        );
         state.active = Some(Active { number, file: Arc::new(file), damaged: false, begun: 0 });
         Ok(())
+    }
+
+    fn create(&self, path: &Path, header: &[u8]) -> io::Result<File> {
+        let mut file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(self.mode).open(path)?;
+        let made = file
+            .set_permissions(std::fs::Permissions::from_mode(self.mode))
+            .and_then(|()| file.write_all(header));
+        if let Err(error) = made {
+            let _ = std::fs::remove_file(path); // the first error is the one to tell
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// Makes the spare file a segment without records, before it gets its name.
+    fn recycle(&self, path: &Path, header: &[u8], salt: u64) -> io::Result<File> {
+        let spare = self.dir.join(SPARE);
+        let mut file = OpenOptions::new().read(true).write(true).open(&spare)?;
+        file.write_all_at(&end_mark(salt), header.len() as u64)?;
+        file.write_all(header)?;
+        std::fs::rename(&spare, path)?;
+        Ok(file)
     }
 
     pub(super) fn append_items(&self, state: &mut State, items: &mut [Append<'_>]) -> io::Result<()> {
@@ -101,14 +135,23 @@ impl Segments {
             write_head(&mut heads, segment.salt, &head, &item.records.meta);
             cuts.push(heads.len());
         }
-        if let Err(error) = write_all(&active.file, &heads, &cuts, items) {
-            let size = segment.size;
+        let size = segment.size;
+        // The new end is marked first: whenever this is cut short, a mark ends the records.
+        let marked = if size + total < segment.room {
+            segment.room = segment.room.max(size + total + RECORD_HEADER as u64);
+            active.file.write_all_at(&end_mark(segment.salt), size + total)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = marked.and_then(|()| write_all(&active.file, &heads, &cuts, items)) {
             let cut = active.file.set_len(size).and_then(|()| (&*active.file).seek(SeekFrom::Start(size)));
             active.damaged = cut.is_err();
+            segment.reusable = cut.is_ok();
+            segment.room = 0;
             state.short = true;
             return Err(error);
         }
-        let mut offset = segment.size;
+        let mut offset = size;
         for item in &*items {
             let len = (RECORD_HEADER + item.records.meta.len() + item.data.len()) as u32;
             let mut index = locked(&item.records.index);
@@ -158,8 +201,12 @@ impl Segments {
             if let Err(error) = file.sync_data() {
                 let mut state = locked(&self.state);
                 // what the kernel failed to write once it may forget: no more goes into this file
-                if let Some(active) = state.active.as_mut().filter(|active| Arc::ptr_eq(&active.file, file)) {
+                let State { active, segments, .. } = &mut *state;
+                if let Some(active) = active.as_mut().filter(|active| Arc::ptr_eq(&active.file, file)) {
                     active.damaged = true;
+                    if let Some(segment) = segments.get_mut(&active.number) {
+                        segment.reusable = false;
+                    }
                 }
                 state.unsynced.extend_from_slice(&files[at + 1..]);
                 return Err(error);

@@ -5,10 +5,11 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
 use super::{Extent, Segment, Segments, locked};
-use crate::segment::{Head, Item, parse_segment_name, scan};
+use crate::segment::{Head, Item, SEGMENT_HEADER, header_salt, parse_segment_name, scan};
 
 /// A scan waits for the disk most of the time.
 const SCANNERS: usize = 16;
@@ -38,6 +39,7 @@ pub(super) struct Recovered {
 /// What is in one segment: its chunks in order of appearance, and what is no use.
 struct Scanned {
     number: u32,
+    salt: u64,
     chunks: Vec<Recovered>,
     bad: Vec<(u64, u64, Option<Head>, &'static str)>,
 }
@@ -52,7 +54,10 @@ impl Segments {
             };
             let Ok(number) = u32::try_from(number) else { continue };
             let size = entry.metadata()?.len();
-            segments.insert(number, Segment { path: entry.path(), salt, size, live: 0 });
+            segments.insert(
+                number,
+                Segment { path: entry.path(), salt, size, live: 0, room: 0, reusable: false },
+            );
         }
         let total: u64 = segments.values().map(|segment| segment.size).sum();
         let newest = segments.keys().next_back().copied();
@@ -61,7 +66,10 @@ impl Segments {
         let mut order: Vec<Recovered> = Vec::new();
         let mut known: HashMap<[u8; 16], usize> = HashMap::new();
         let (mut bad, mut dead) = (Vec::new(), Vec::new());
-        for Scanned { number, chunks, bad: ranges } in scanned {
+        for Scanned { number, salt, chunks, bad: ranges } in scanned {
+            if let Some(segment) = segments.get_mut(&number) {
+                segment.salt = salt;
+            }
             for chunk in chunks {
                 if gone.contains(&chunk.id) {
                     dead.push((number, chunk.id));
@@ -137,7 +145,10 @@ fn scan_one(number: u32, segment: &Segment, verify: bool) -> io::Result<Scanned>
     }
     let (mut chunks, mut bad) = (Vec::new(), Vec::new());
     let mut known: HashMap<[u8; 16], usize> = HashMap::new();
-    scan(&file, segment.size, segment.salt, verify, |item| match item {
+    let mut header = [0; SEGMENT_HEADER];
+    let whole = file.read_exact_at(&mut header, 0);
+    let salt = whole.ok().and_then(|()| header_salt(&header)).unwrap_or(segment.salt);
+    scan(&file, segment.size, salt, verify, |item| match item {
         Item::Record { offset, head, meta } => {
             let at = *known.entry(head.id).or_insert_with(|| {
                 chunks.push(Recovered { id: head.id, created_ns: head.created_ns, meta, parts: vec![] });
@@ -152,6 +163,7 @@ fn scan_one(number: u32, segment: &Segment, verify: bool) -> io::Result<Scanned>
             });
         }
         Item::Bad { offset, len, head, why } => bad.push((offset, len, head, why.text())),
+        Item::End { .. } => {}
     });
-    Ok(Scanned { number, chunks, bad })
+    Ok(Scanned { number, salt, chunks, bad })
 }
