@@ -751,9 +751,12 @@ class Tailer:
         inotify does not watch."""
     def changes(self) -> list[tuple[int, int | None]]:
         """(number, inode that has its path now; None: the file is closed and forgotten)."""
+    def departed(self) -> list[tuple[int, int, int, bytes]]:
+        """(number of who is followed under a path, number, inode, path now) of files, open and not begun,
+        that had the path and were renamed, in the order in which that happened."""
     @property
     def changed(self) -> bool:
-        """Whether `changes` has something."""
+        """Whether `changes` or `departed` has something."""
     def next(self, max_wait_ms: int) -> Intake | None:
         """What has come, waiting at most so long for it; sooner with None where `changed`. Raises OSError."""
     def commit(self) -> None:

@@ -11,11 +11,13 @@ What is truncated away or deleted before it was read is counted in bytes, as far
 *Differs from Fluentd*: a rotated file is read to its end however long that takes (Fluentd closes it after
 `rotate_wait`); while it is, the entry of its path in `pos_file` is still its own. A file that was rotated
 while the forwarder was stopped is looked for by its inode in the same folder, and its rest is read. A file
-that was truncated and has grown beyond where it was read is recognised by its first 64 bytes. The start of
-an event of several lines that has not come to its end stays unread in `pos_file`. The parsers `cri` and
+that was made and renamed within its folder before it was ever opened is read too (by inotify). A file that
+was truncated and has grown beyond where it was read is recognised by its first 64 bytes. The start of an
+event of several lines that has not come to its end stays unread in `pos_file`. The parsers `cri` and
 `docker` get lines whose parts are put together; parts without an end are given up after
 `multiline_flush_interval`, by default 5 seconds. With `emit_unmatched_lines` one event holds all lines that
-do not match. Files are looked at each second, of very many files 10,000 a second, besides what inotify says.
+do not match. Files are looked at each second, of very many files 10,000 a second, besides what inotify
+says.
 """
 
 from __future__ import annotations

@@ -39,8 +39,6 @@ def test_rename(tmp_path: Path, extra: str) -> None:
     with started(tmp_path, extra) as driver:
         wait_for(driver, "1")
         append(file, "2\n")
-        if "open_on_every_update" in extra:
-            wait_for(driver, "1", "2")  # what such a file still holds when it is renamed nobody reads
         file.rename(tmp_path / "in.log.1")
         append(file, "3\n")
         wait_for(driver, "1", "2", "3")
@@ -75,6 +73,61 @@ def test_two_rotations_at_once(tmp_path: Path) -> None:
         file.rename(tmp_path / "in.log.1")
         append(file, "5\n")
         wait_for(driver, "1", "2", "3", "4", "5")
+
+
+@pytest.mark.parametrize("extra", ["", "follow_inodes true", "open_on_every_update true"])
+@pytest.mark.parametrize("shifts", [False, True])
+def test_many_rotations_in_quick_succession(tmp_path: Path, extra: str, shifts: bool) -> None:
+    file = tmp_path / "in.log"
+    lines = [str(number) for number in range(150)]
+    append(file, "0\n")
+    with started(tmp_path, extra) as driver:
+        wait_for(driver, "0")
+        for number in range(1, 150):
+            kept = 5 if shifts else 0
+            for old in range(number - kept, number):
+                if old > 0:
+                    (tmp_path / f"in.log.{old}.{number - old}").rename(
+                        tmp_path / f"in.log.{old}.{number - old + 1}"
+                    )
+            file.rename(tmp_path / f"in.log.{number}.1")
+            append(file, f"{number}\n")
+        driver.wait_for(lambda: len(messages(driver)) >= len(lines))
+        assert sorted(messages(driver), key=int) == lines
+        if not extra:
+            assert messages(driver) == lines
+            driver.wait_for(lambda: positions(tmp_path) == {"in.log": (4, file.stat().st_ino)})
+
+
+def test_what_is_followed_by_another_path_is_not_read_twice(tmp_path: Path) -> None:
+    file = tmp_path / "in.log"
+    append(file, "0\n")
+    with started(tmp_path, "follow_inodes true", path="in.log*") as driver:
+        wait_for(driver, "0")
+        for number in range(1, 100):
+            file.rename(tmp_path / f"in.log.{number}")
+            append(file, f"{number}\n")
+        driver.wait_for(lambda: len(messages(driver)) >= 100)
+        assert sorted(messages(driver), key=int) == [str(number) for number in range(100)]
+
+
+def test_only_what_had_the_path_is_read(tmp_path: Path) -> None:
+    file, old, elsewhere = tmp_path / "in.log", tmp_path / "in.log.1", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    append(file, "0\n")
+    with started(tmp_path, path="in.log") as driver:
+        wait_for(driver, "0")
+        for number in range(1, 40):
+            file.rename(old)
+            old.rename(elsewhere / f"{number}")  # out of sight
+            append(old, "another's\n")
+            old.unlink()
+            append(file, f"{number}\n")
+        append(file, "end\n")
+        driver.wait_for(lambda: "end" in messages(driver))
+        found = messages(driver)
+        assert len(set(found)) == len(found)
+        assert set(found) <= {str(number) for number in range(40)} | {"end"}
 
 
 def test_a_file_without_a_new_one_is_read_to_its_end(tmp_path: Path) -> None:
@@ -236,8 +289,6 @@ class Files(RuleBasedStateMachine):
     def renamed(self, late: bool) -> None:
         if not self.file.exists():
             return
-        # a file that is made and renamed before it was ever opened is nobody's
-        self.settled()
         self.names += 1
         old = self.folder / f"old.{self.names}"
         self.file.rename(old)

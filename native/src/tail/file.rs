@@ -77,7 +77,19 @@ impl Status {
 /// # Errors
 /// The system's.
 pub fn open(path: &CString) -> io::Result<OwnedFd> {
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
+    open_with(path, 0)
+}
+
+/// Opens what has the path itself, where that is no link.
+///
+/// # Errors
+/// The system's.
+pub fn open_plain(path: &CString) -> io::Result<OwnedFd> {
+    open_with(path, libc::O_NOFOLLOW)
+}
+
+fn open_with(path: &CString, more: libc::c_int) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY | more;
     // SAFETY: a C string.
     let fd = check(unsafe { libc::open(path.as_ptr(), flags) })?;
     // SAFETY: the descriptor is new and nobody else's.

@@ -77,6 +77,7 @@ impl Basket {
 }
 
 /// Where texts come from.
+#[derive(Clone)]
 pub struct Origin {
     /// The events' tag.
     pub tag: Arc<str>,

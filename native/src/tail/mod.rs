@@ -6,6 +6,7 @@
 
 mod commit;
 mod decode;
+mod departed;
 mod file;
 mod fill;
 mod glob;
@@ -17,7 +18,7 @@ mod watch;
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -32,7 +33,7 @@ use self::fill::{Origin, Recipe};
 use self::glob::{Found, scan};
 use self::join::Join;
 use self::lines::Rules;
-use self::state::{Change, Config, State};
+use self::state::{Change, Config, Departed, State};
 use self::watch::{Id, Watches};
 use crate::compiled::CompiledParser;
 use crate::ingest::Taken;
@@ -158,27 +159,18 @@ impl Tailer {
     ) -> PyResult<(Id, u64, u64)> {
         let path = c_path(path)?;
         py.detach(|| {
-            let (fd, status) = match file::open(&path) {
-                Ok(fd) => {
-                    let status = Status::of_open(&fd)?;
-                    let keeps = !self.config.limits.open_on_every_update && !file::is_scarce(&fd);
-                    (Some(fd).filter(|_| keeps), status)
+            let number = lock(&self.state).expect(&path);
+            match self.open_file(&path) {
+                Ok((fd, status)) => {
+                    let file = File::new(path.clone(), origin(tag, &path), fd, status.inode, group);
+                    lock(&self.state).insert(number, file);
+                    Ok((number, status.inode, status.size))
                 }
-                // as above: it is opened for each turn then
-                Err(why) if matches!(why.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                    (None, Status::at(&path)?)
+                Err(why) => {
+                    lock(&self.state).forget_path(number, &path);
+                    Err(why)
                 }
-                Err(why) => return Err(why),
-            };
-            if !status.regular {
-                return Err(io::Error::from_raw_os_error(if status.folder {
-                    libc::EISDIR
-                } else {
-                    libc::EINVAL
-                }));
             }
-            let file = File::new(path.clone(), origin(tag, &path), fd, status.inode, group);
-            Ok((lock(&self.state).insert(file), status.inode, status.size))
         })
         .map_err(|why| os_error(&why))
     }
@@ -195,6 +187,7 @@ impl Tailer {
             let assigned = slot.map_or(Ok(()), |slot| state.assign(number, slot));
             let watched = state.watch(number);
             state.enqueue(number);
+            state.look_at(number, self.config.rotate_wait); // whatever happened to its path meanwhile
             self.wake.wake();
             assigned.map(|()| watched)
         })
@@ -321,10 +314,29 @@ impl Tailer {
             .collect()
     }
 
-    /// Whether `changes` has something.
+    /// `departed() -> [(owner, number, inode, path), ...]`: open files, not begun, that had the path of `owner`
+    /// and were renamed, in the order in which that happened.
+    fn departed(&self, py: Python<'_>) -> Vec<(Id, Id, u64, Vec<u8>)> {
+        let departed = py.detach(|| {
+            let mut state = lock(&self.state);
+            state.notified(self.config.rotate_wait);
+            if state.busy() {
+                self.wake.wake();
+            }
+            let departed = std::mem::take(&mut state.departed);
+            let waits = |file: &Departed| state.files.get(&file.number).is_some_and(|file| !file.begun);
+            departed.into_iter().filter(waits).collect::<Vec<_>>()
+        });
+        departed
+            .into_iter()
+            .map(|Departed { owner, number, inode, path }| (owner, number, inode, path))
+            .collect()
+    }
+
+    /// Whether `changes` or `departed` has something.
     #[getter]
     fn changed(&self, py: Python<'_>) -> bool {
-        py.detach(|| !lock(&self.state).changes.is_empty())
+        py.detach(|| lock(&self.state).tells())
     }
 
     /// `next(max_wait_ms) -> Intake | None`: what has come, waiting at most so long for it; sooner with None
@@ -365,6 +377,27 @@ impl Tailer {
 }
 
 impl Tailer {
+    /// A file's descriptor, unless it is opened for each turn.
+    fn open_file(&self, path: &CString) -> io::Result<(Option<OwnedFd>, Status)> {
+        let (fd, status) = match file::open(path) {
+            Ok(fd) => {
+                let status = Status::of_open(&fd)?;
+                let keeps = !self.config.limits.open_on_every_update && !file::is_scarce(&fd);
+                (Some(fd).filter(|_| keeps), status)
+            }
+            // as above: it is opened for each turn then
+            Err(why) if matches!(why.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                (None, Status::at(path)?)
+            }
+            Err(why) => return Err(why),
+        };
+        match status {
+            Status { regular: true, .. } => Ok((fd, status)),
+            Status { folder: true, .. } => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+            _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        }
+    }
+
     fn wait_and_read(&self, max_wait: Duration) -> io::Result<Option<Taken>> {
         let mut pace = lock(&self.pace);
         if self.stop.load(Ordering::Acquire) {
@@ -407,13 +440,14 @@ impl Tailer {
     fn read_the_rest(&self, pace: &mut Pace) -> io::Result<Option<Taken>> {
         let mut state = lock(&self.state);
         let until = *pace.stopping.get_or_insert_with(|| {
+            state.notified(self.config.rotate_wait);
             state.enqueue_all();
             Instant::now() + STOP_WAIT
         });
         if Instant::now() < until {
             self.gather(&mut state);
         }
-        if !state.reads() || Instant::now() >= until {
+        if !state.busy() || Instant::now() >= until {
             // parts of cut lines are read again by the next start, if it knows where
             if matches!(self.config.join, Join::Multiline(_)) || state.positions.is_none() {
                 if self.config.recipe.parser.needs_python() {

@@ -2,10 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::ffi::CStr;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use super::departed::{self, Opened};
 use super::file::{BLOCK, File, Group, Limits, Status, Turn, is_scarce};
 use super::fill::{Basket, Filling, Recipe};
 use super::join::{Join, Joining};
@@ -22,6 +24,19 @@ pub enum Change {
     Rotated(Id, u64),
     /// The file is closed, its events are safe, and it is forgotten.
     Closed(Id),
+}
+
+/// A file that is open and not begun: it had the path of `owner` and was renamed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departed {
+    /// Who was followed under the path.
+    pub owner: Id,
+    /// The file's number.
+    pub number: Id,
+    /// Its inode.
+    pub inode: u64,
+    /// Its path now.
+    pub path: Vec<u8>,
 }
 
 /// What an input wants.
@@ -76,6 +91,8 @@ pub struct State {
     pub watches: Option<Watches>,
     /// What happened since Python asked.
     pub changes: Vec<Change>,
+    /// Files that were renamed before they were begun, since Python asked.
+    pub departed: Vec<Departed>,
     /// The position file.
     pub positions: Option<fs::File>,
     /// What has been read.
@@ -96,20 +113,36 @@ impl State {
         State { watches, groups, ..State::default() }
     }
 
-    /// Takes a file in.
-    pub fn insert(&mut self, file: File) -> Id {
+    /// A number for a file that is not open yet, so that nothing that happens to its path from now on is missed.
+    pub fn expect(&mut self, path: &CStr) -> Id {
         self.last += 1;
+        if let Some(watches) = &mut self.watches {
+            // without it a new file under the path is found by the next look
+            let _ = watches.name(self.last, path.to_bytes());
+        }
+        self.last
+    }
+
+    /// Undoes [`State::expect`].
+    pub fn forget_path(&mut self, id: Id, path: &CStr) {
+        if let Some(watches) = &mut self.watches {
+            watches.forget_name(id, path.to_bytes());
+        }
+    }
+
+    /// Takes a file in.
+    pub fn insert(&mut self, id: Id, file: File) {
         self.counts.opened += u64::from(file.fd.is_some());
         if let Some(group) = file.group.and_then(|index| self.groups.get_mut(index)) {
             group.files += 1;
         }
-        self.files.insert(self.last, file);
-        self.last
+        self.files.insert(id, file);
     }
 
     /// Forgets a file that was not begun.
     pub fn cancel(&mut self, id: Id) {
         let Some(file) = self.files.remove(&id) else { return };
+        self.forget_path(id, &file.path);
         self.counts.closed += u64::from(file.fd.is_some());
         self.leave_group(file.group);
     }
@@ -143,13 +176,13 @@ impl State {
     /// Whether there is something to read or to tell.
     #[must_use]
     pub fn busy(&self) -> bool {
-        !self.queue.is_empty() || !self.changes.is_empty()
+        !self.queue.is_empty() || self.tells()
     }
 
-    /// Whether there is something to read.
+    /// Whether there is something to tell.
     #[must_use]
-    pub fn reads(&self) -> bool {
-        !self.queue.is_empty()
+    pub fn tells(&self) -> bool {
+        !self.changes.is_empty() || !self.departed.is_empty()
     }
 
     /// How long nothing has to be done, at most `most`.
@@ -171,8 +204,7 @@ impl State {
             file.watch = watches.file(id, fd, path).ok();
         }
         if !file.detached {
-            // without it a new file under the path is found by the next look
-            let _ = watches.name(id, path);
+            let _ = watches.name(id, path); // as in `expect`
         }
         file.watch.is_some()
     }
@@ -190,9 +222,8 @@ impl State {
     pub fn detach(&mut self, id: Id) {
         let Some(file) = self.files.get_mut(&id) else { return };
         file.detached = true;
-        if let Some(watches) = &mut self.watches {
-            watches.forget_name(id, file.path.as_bytes());
-        }
+        let path = file.path.clone();
+        self.forget_path(id, &path);
     }
 
     /// Reads a file for `wait` more, and to its end, and then closes it.
@@ -209,19 +240,57 @@ impl State {
     /// Takes what inotify says.
     pub fn notified(&mut self, rotate_wait: Duration) {
         let Some(mut watches) = self.watches.take() else { return };
-        let (mut moved, mut overflow) = (Vec::new(), false);
-        watches.read(|seen| match seen {
+        let (mut moved, mut departed, mut overflow) = (Vec::new(), Vec::new(), false);
+        let opened = departed::read(&mut watches, |seen| match seen {
             Seen::Changed(id) => self.enqueue(id),
             Seen::Moved(id) => moved.push(id),
             Seen::Overflow => overflow = true,
         });
+        for file in opened {
+            let owners = || watches.owners(&file.from).filter_map(|id| Some((id, self.files.get(&id)?)));
+            let owner = owners().find(|(_, owner)| owner.begun).or_else(|| owners().next());
+            if let Some((owner, _)) = owner {
+                departed.push((owner, file));
+            }
+        }
         self.watches = Some(watches);
+        for (owner, file) in departed {
+            self.adopt(owner, file);
+        }
         if overflow {
             moved = self.files.keys().copied().collect();
         }
         for id in moved {
             self.look_at(id, rotate_wait);
         }
+    }
+
+    /// Takes in what has had the path of `owner`. A file that is known and not open can be read on.
+    fn adopt(&mut self, owner: Id, Opened { path, fd, .. }: Opened) {
+        let (Some(before), Ok(status)) = (self.files.get(&owner), Status::of_open(&fd)) else { return };
+        let (before, origin, group) = (before.path.clone(), before.origin.clone(), before.group);
+        let known = self.files.iter_mut().find(|(_, file)| file.inode == status.inode && !file.closed);
+        let number = match known {
+            Some((id, known)) => {
+                let (id, begun) = (*id, known.begun);
+                if known.fd.is_none() {
+                    known.fd = Some(fd);
+                    self.counts.opened += 1;
+                    self.enqueue(id);
+                }
+                if begun {
+                    return;
+                }
+                id
+            }
+            None if status.regular => {
+                let id = self.expect(&before);
+                self.insert(id, File::new(before, origin, Some(fd), status.inode, group));
+                id
+            }
+            None => return,
+        };
+        self.departed.push(Departed { owner, number, inode: status.inode, path });
     }
 
     /// Looks at `most` files, those after the last time's, and at all that inotify does not watch.
@@ -239,7 +308,7 @@ impl State {
     }
 
     /// Compares what is known of a file with what the system says.
-    fn look_at(&mut self, id: Id, rotate_wait: Duration) {
+    pub fn look_at(&mut self, id: Id, rotate_wait: Duration) {
         let Some(file) = self.files.get_mut(&id) else { return };
         if file.closed || !file.begun {
             return;

@@ -5,10 +5,11 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use super::departed::{Departures, Place};
 use crate::sockaddr::check;
 
 const FILE: u32 = libc::IN_MODIFY | libc::IN_ATTRIB | libc::IN_MOVE_SELF | libc::IN_DELETE_SELF;
-const FOLDER: u32 = libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_ONLYDIR;
+const FOLDER: u32 = libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_MOVED_FROM | libc::IN_ONLYDIR;
 const EVENT: usize = size_of::<libc::inotify_event>();
 
 /// A file by the number that the tailer gave it.
@@ -30,7 +31,9 @@ pub struct Watches {
     fd: OwnedFd,
     files: HashMap<i32, BTreeSet<Id>>,
     folders: HashMap<Vec<u8>, (i32, usize)>,
-    names: HashMap<(i32, Vec<u8>), BTreeSet<Id>>,
+    names: HashMap<Place, BTreeSet<Id>>,
+    /// Files that were renamed away.
+    pub departures: Departures,
     buffer: Vec<u8>,
 }
 
@@ -44,8 +47,8 @@ impl Watches {
         let fd = check(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) })?;
         // SAFETY: the descriptor is new and nobody else's.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let (files, folders, names) = Default::default();
-        Ok(Watches { fd, files, folders, names, buffer: vec![0; 32 << 10] })
+        let (files, folders, names, departures) = Default::default();
+        Ok(Watches { fd, files, folders, names, departures, buffer: vec![0; 32 << 10] })
     }
 
     /// To poll.
@@ -74,25 +77,39 @@ impl Watches {
         Ok(number)
     }
 
-    /// Watches the folder for a file that takes this path.
+    /// Watches the folder for a file that takes this path, or leaves it. Once is as good as twice.
     ///
     /// # Errors
     /// As [`Watches::file`].
     pub fn name(&mut self, id: Id, path: &[u8]) -> io::Result<()> {
         let (folder, name) = split(path);
-        let number = match self.folders.get_mut(folder) {
-            Some((number, users)) => {
-                *users += 1;
-                *number
-            }
+        let number = match self.folders.get(folder) {
+            Some((number, _)) => *number,
             None => {
                 let number = self.add(folder, FOLDER)?;
-                self.folders.insert(folder.to_vec(), (number, 1));
+                self.folders.insert(folder.to_vec(), (number, 0));
                 number
             }
         };
-        self.names.entry((number, name.to_vec())).or_default().insert(id);
+        if self.names.entry((number, name.to_vec())).or_default().insert(id)
+            && let Some((_, users)) = self.folders.get_mut(folder)
+        {
+            *users += 1;
+        }
         Ok(())
+    }
+
+    /// Whose path this is.
+    pub fn owners(&self, place: &Place) -> impl Iterator<Item = Id> {
+        self.names.get(place).into_iter().flatten().copied()
+    }
+
+    /// The path of a name in a watched folder.
+    #[must_use]
+    pub fn path(&self, place: &Place) -> Option<Vec<u8>> {
+        let (folder, _) = self.folders.iter().find(|(_, (number, _))| *number == place.0)?;
+        let slash: &[u8] = if folder.ends_with(b"/") { b"" } else { b"/" };
+        Some([folder, slash, &place.1].concat())
     }
 
     /// Undoes [`Watches::file`].
@@ -143,7 +160,21 @@ impl Watches {
                 let end = (at + EVENT + event.len as usize).min(got);
                 let name = &self.buffer[at + EVENT..end];
                 let name = &name[..memchr::memchr(0, name).unwrap_or(name.len())];
-                give_event(&self.files, &self.names, &event, name, &mut give);
+                let ids = self.names.get(&(event.wd, name.to_vec()));
+                if event.mask & libc::IN_Q_OVERFLOW != 0 {
+                    self.departures.clear();
+                    give(Seen::Overflow);
+                } else if name.is_empty() {
+                    for id in self.files.get(&event.wd).into_iter().flatten() {
+                        let grown = event.mask & libc::IN_MODIFY != 0;
+                        give(if grown { Seen::Changed(*id) } else { Seen::Moved(*id) });
+                    }
+                } else {
+                    self.departures.see(&event, name, ids.is_some());
+                    for id in ids.into_iter().flatten() {
+                        give(Seen::Moved(*id));
+                    }
+                }
                 if event.mask & libc::IN_IGNORED != 0 {
                     // the number may come again for another file
                     self.files.remove(&event.wd);
@@ -155,27 +186,6 @@ impl Watches {
             if got + EVENT + 256 < self.buffer.len() {
                 return;
             }
-        }
-    }
-}
-
-fn give_event(
-    files: &HashMap<i32, BTreeSet<Id>>,
-    names: &HashMap<(i32, Vec<u8>), BTreeSet<Id>>,
-    event: &libc::inotify_event,
-    name: &[u8],
-    give: &mut impl FnMut(Seen),
-) {
-    if event.mask & libc::IN_Q_OVERFLOW != 0 {
-        return give(Seen::Overflow);
-    }
-    if name.is_empty() {
-        for id in files.get(&event.wd).into_iter().flatten() {
-            give(if event.mask & libc::IN_MODIFY != 0 { Seen::Changed(*id) } else { Seen::Moved(*id) });
-        }
-    } else {
-        for id in names.get(&(event.wd, name.to_vec())).into_iter().flatten() {
-            give(Seen::Moved(*id));
         }
     }
 }

@@ -53,6 +53,7 @@ class Follower:
         self._files: dict[int, _Followed] = {}
         self._now: dict[Key, int] = {}
         self._leaving: dict[Key, int] = {}
+        self._missing: set[Key] = set()
 
     def start(self, positions: PositionFile | None, *, refresh: bool) -> None:
         """Takes the position file in, and with `refresh` starts to follow files. Raises OSError."""
@@ -85,6 +86,7 @@ class Follower:
     def changed(self) -> None:
         """Answers what the kernel reports."""
         with self._lock:
+            self._adopt()
             for number, inode in self._tailer.changes():
                 if inode is None:
                     self._closed(number)
@@ -118,11 +120,9 @@ class Follower:
 
     def _refresh(self, targets: list[Target]) -> None:
         wanted = {self._key(path, inode): (path, inode) for path, inode in targets}
-        for key in [key for key in self._now if key not in wanted]:
-            number = self._now.pop(key)
-            self._files[number].unwatched = True
-            self._leaving[key] = number
-            self._tailer.retire(number, unwatch=True)
+        gone = [key for key in self._now if key not in wanted]
+        # a path may have no file for a moment, while it is rotated
+        before, self._missing = self._missing, {key for key in gone if not self._exists(self._now[key])}
         inodes = {inode for _, inode in targets}
         for key, (path, inode) in wanted.items():
             number = self._now.get(key, 0)
@@ -132,8 +132,19 @@ class Follower:
                 self._renamed(number, path)
             elif self._files[number].inode != inode:
                 self._rotated(number)
+        # after the others, so that a path of theirs stays watched all the time
+        for key in gone:
+            if key in self._missing and key not in before:
+                continue
+            number = self._now.pop(key)
+            self._files[number].unwatched = True
+            self._leaving[key] = number
+            self._tailer.retire(number, unwatch=True)
         self._starting = False
         self._flush()
+
+    def _exists(self, number: int) -> bool:
+        return os.path.lexists(self._files[number].path)
 
     def _flush(self) -> None:
         if self._positions is not None:
@@ -269,11 +280,45 @@ class Follower:
         self._plugin.log.info(
             f"detected rotation of {os.fsdecode(file.path)}; waiting {self._rotate_wait:g} seconds"
         )
-        self._files[new] = _Followed(file.path, inode, file.key)
-        self._now[file.key] = new
-        # the old file is read first, and keeps the entry until all of it is safe
+        self._adopt(new)  # others may have had the path before it, and after it
+        if new not in self._files:
+            self._succeed(self._now[file.key], new, inode)
+
+    def _succeed(self, number: int, new: int, inode: int) -> None:
+        """The old file is read first, and keeps the entry until all of it is safe."""
+        old = self._files[number]
+        self._files[new] = _Followed(old.path, inode, old.key)
+        self._now[old.key] = new
         self._tailer.retire(number, heir=new)
         self._begin(new, 0, None)
+
+    def _adopt(self, opened: int | None = None) -> None:
+        """Reads files that had a path which is followed, and were renamed before they were begun: `opened`, and
+        those that never were open."""
+        departed = self._tailer.departed()
+        if not departed:
+            return
+        targets = self._find()
+        inodes = {inode for _, inode in targets}
+        for owner, number, inode, path in departed:
+            file = self._files.get(owner)
+            if number in self._files:
+                continue
+            if file is None or (number != opened and inode in inodes):
+                self._tailer.cancel(number)  # the path that it has now is followed, or will be
+                continue
+            self._plugin.log_repeated(
+                "reading a file that had a path for a moment only", level="info",
+                path=os.fsdecode(file.path), now=os.fsdecode(path),
+            )  # fmt: skip
+            if not self._by_inode and file.key in self._now:
+                self._succeed(self._now[file.key], number, inode)
+                continue
+            key = self._key(file.path, inode)
+            self._files[number] = _Followed(file.path, inode, key)
+            entry = self._positions.entry(file.path, inode) if self._by_inode and self._positions else None
+            self._begin(number, 0, entry)
+            self._tailer.retire(number, unwatch=entry is not None)
 
     def _closed(self, number: int) -> None:
         file = self._files.pop(number, None)
