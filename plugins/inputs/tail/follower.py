@@ -293,8 +293,8 @@ class Follower:
         self._begin(new, 0, None)
 
     def _adopt(self, opened: int | None = None) -> None:
-        """Reads files that had a path which is followed, and were renamed before they were begun: `opened`, and
-        those that never were open."""
+        """Reads files that had a path which is followed, and were renamed before they were begun: `opened`,
+        and those that never were open."""
         departed = self._tailer.departed()
         if not departed:
             return
