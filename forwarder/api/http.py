@@ -74,7 +74,7 @@ class HttpServer:
             path = unquote(target.path)
         except ValueError as error:
             return Response(400, f"{error}\n".encode())
-        handler = self._routes.get(path)
+        handler = self._routes.get(path) or self._routes.get(path.removesuffix("/"))
         if handler is None:
             return self._not_found
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}

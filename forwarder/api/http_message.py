@@ -47,7 +47,7 @@ class Response(NamedTuple):
 
     status: int
     body: bytes
-    content_type: str = "text/plain; charset=utf-8"
+    content_type: str = "text/plain"
     headers: tuple[tuple[str, str], ...] = ()
     close: bool = False
     """Whether the connection ends with it."""

@@ -10,7 +10,7 @@ A plugin adds numbers of its own to the `prometheus` input's page by overriding 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 FLUSH_BUCKETS: Final = (
@@ -241,6 +241,8 @@ class PluginInfo(NamedTuple):
     """The label in which it stands; `@ROOT` outside of labels."""
     config: Mapping[str, str | None]
     """Its parameters as written, secrets masked."""
+    statistics: Callable[[], Mapping[str, int]]
+    """`Plugin.statistics`."""
 
 
 class Sample(NamedTuple):

@@ -37,8 +37,6 @@ def plugin_infos(
         if plugin.kind == "output":
             has_stores = plugin.id in parents
             info |= _output(books, has_stores=has_stores)
-            if with_retry and not has_stores:
-                info["retry"] = _retry(books)
             if retry_waits and not has_stores:
                 info["retry_wait"] = _retry_wait(books)
         else:
@@ -46,6 +44,9 @@ def plugin_infos(
             count = books.emitted if plugin.kind == "input" else books.received
             info |= {"output_plugin": False, "retry_count": None, "emit_records": count}
             info["emit_size"] = books.emit_bytes or 0
+        info |= plugin.statistics()
+        if with_retry and info["output_plugin"]:
+            info["retry"] = _retry(books)
         if debug or variables is not None:
             info["instance_variables"] = _variables(plugin, info, None if debug else variables)
         infos.append(info)
@@ -53,7 +54,7 @@ def plugin_infos(
 
 
 def info_by_tag(context: Context, tag: str, infos: Sequence[Info]) -> list[Info]:
-    """The output that takes the tag at top level, or nothing."""
+    """The first output for the tag at top level that has none in it, or nothing."""
     found = context.output_for(tag)
     return [info for info in infos if info["plugin_id"] == found]
 
@@ -67,7 +68,7 @@ def _common(plugin: PluginInfo, *, with_config: bool) -> Info:
 
 def _output(books: PluginMetrics, *, has_stores: bool) -> Info:
     if has_stores:
-        return {"output_plugin": False, "retry_count": None}
+        return {"output_plugin": False, "retry_count": 0}
     info: Info = {"output_plugin": True}
     buffer = books.buffer
     if buffer is not None:

@@ -154,6 +154,10 @@ class Plugin:
         """
         return ()
 
+    def statistics(self) -> Mapping[str, int]:
+        """Fields of its own in what `monitor_agent` tells of it, from any thread."""
+        return {}
+
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
         """The plugin's logger. Keyword arguments become fields: `self.log.warning("lost", count=3)`."""

@@ -250,11 +250,11 @@ class Engine:
         for label in order:
             for kind in ("input", "output", "filter"):
                 found = [
-                    context
+                    (plugin, context)
                     for plugin, context, node in self.plugins
                     if plugin.kind == kind and context.home == label and (node or kind != "output")
                 ]
-                infos += [_info(context, kind) for context in sorted(found, key=lambda each: each.place)]
+                infos += [_info(*each) for each in sorted(found, key=lambda each: each[1].place)]
         return infos
 
     def families(self) -> Iterator[Family]:
@@ -272,9 +272,10 @@ class Engine:
         return list(self._routes.by_label)
 
     def output_for(self, tag: str) -> str | None:
-        """The id of the output that takes this tag at top level."""
-        router = self._routes.by_label[ROOT]
-        return router.find(tag).output.context.id if router.matches(tag) else None
+        """The id of the output that takes this tag at top level; those with outputs in them do not count."""
+        around = {context.counters.parent for _, context, node in self.plugins if node}
+        outputs = self._routes.by_label[ROOT].outputs_of(tag)
+        return next((node.context.id for node in outputs if node.context.counters not in around), None)
 
     # ------------------------------------------------------------ inside
 
@@ -321,10 +322,12 @@ def _nothing() -> None:
     """Nobody waits."""
 
 
-def _info(context: PluginContext, kind: str) -> PluginInfo:
+def _info(plugin: Plugin, context: PluginContext) -> PluginInfo:
     parent = context.counters.parent
-    parent_id = None if parent is None else parent.id
-    return PluginInfo(context.id, kind, context.type_name, parent_id, context.home, context.config)
+    return PluginInfo(
+        context.id, plugin.kind, context.type_name, None if parent is None else parent.id, context.home,
+        context.config, plugin.statistics,
+    )  # fmt: skip
 
 
 def _close_one(placed: Placed) -> None:

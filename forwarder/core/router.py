@@ -72,6 +72,12 @@ class Router:
         """The outputs, in file order."""
         return [node for _, node in self._rules if isinstance(node, OutputNode)]
 
+    def outputs_of(self, tag: str) -> list[OutputNode]:
+        """The outputs whose pattern takes this tag, in file order; the first one gets its events."""
+        rules = self._rules
+        found = (node for matches, node in rules if matches is None or matches(tag))
+        return [node for node in found if isinstance(node, OutputNode)]
+
     def matches(self, tag: str) -> bool:
         """Whether some `<match>` takes this tag."""
         return self.find(tag).output is not self.no_match

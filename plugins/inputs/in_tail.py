@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from forwarder._native import Intake, Tailer
@@ -172,6 +172,14 @@ class TailInput(Input):
             ("files_followed", "gauge", "Files that are followed.", followed),
         ):
             yield Family(f"forwarder_tail_{name}", kind, text, [Sample(value, labels)])
+
+    def statistics(self) -> Mapping[str, int]:
+        """As Fluentd's."""
+        opened, closed, rotated, throttled, followed, _ = self._tailer.counts
+        return {
+            "opened_file_count": opened, "closed_file_count": closed, "rotated_file_count": rotated,
+            "throttled_log_count": throttled, "tracked_file_count": followed,
+        }  # fmt: skip
 
     def _warn(self) -> None:
         if self.pos_file is None:

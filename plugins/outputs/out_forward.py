@@ -318,6 +318,12 @@ class ForwardOutput(Output):
         if self._running and nodes:
             self._balancer.rebalance(nodes)
 
+    def statistics(self) -> Mapping[str, int]:
+        """As Fluentd's."""
+        nodes = list(self._nodes.values())
+        healthy = sum(node.available for node in nodes)
+        return {"healthy_nodes_count": healthy, "registered_nodes_count": len(nodes)}
+
     # ------------------------------------------------------------ chunks
 
     def format_batch(self, batch: EventBatch) -> bytes | None:

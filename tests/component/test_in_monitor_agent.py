@@ -6,6 +6,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -330,3 +331,54 @@ def test_wrong_labels(line: str, message: str) -> None:
     for name in ("prometheus_monitor", "prometheus_output_monitor"):
         with pytest.raises(InvalidConfiguration, match=message):
             run(f"<source>\n@type {name}\n<labels>\n{line}\n</labels>\n</source>", start=False)
+
+
+def test_fields_of_tail_and_forward(tmp_path: Path) -> None:
+    # Fluentd 1.19 gives these keys and values in the same situation, `retry` last
+    (tmp_path / "in.log").write_text("1\n2\n")
+    with run(f"""
+<source>
+  @type monitor_agent
+  @id monitor
+  port 0
+  bind 127.0.0.1
+  include_retry true
+</source>
+<source>
+  @type tail
+  @id tail
+  path {tmp_path}/in.log
+  tag tail
+  read_from_head true
+  <parse>
+    @type none
+  </parse>
+</source>
+<match tail>
+  @type copy
+  @id copy
+  <store>
+    @type test
+  </store>
+</match>
+<match tail>
+  @type forward
+  @id forward
+  heartbeat_type none
+  <server>
+    host 127.0.0.1
+  </server>
+</match>
+""") as driver:  # fmt: skip
+        driver.wait_for(driver.events)
+        tail, copy, forward = (plugins(driver, f"?id={name}")[0] for name in ("tail", "copy", "forward"))
+        assert list(tail.items())[-7:] == [
+            ("emit_records", 2), ("emit_size", 0), ("opened_file_count", 1), ("closed_file_count", 0),
+            ("rotated_file_count", 0), ("throttled_log_count", 0), ("tracked_file_count", 1),
+        ]  # fmt: skip
+        assert (copy["output_plugin"], copy["retry_count"], "retry" in copy) == (False, 0, False)
+        assert list(forward.items())[-3:] == [
+            ("healthy_nodes_count", 1), ("registered_nodes_count", 1), ("retry", {})
+        ]  # fmt: skip
+        # an output with others in it is no output for this query
+        assert [info["plugin_id"] for info in plugins(driver, "/?tag=tail")] == ["forward"]
