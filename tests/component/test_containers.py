@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
+import quick_cargo
 from botocore.config import Config
 from bulk_server import BulkServer
 from containers import (
@@ -101,7 +102,7 @@ def test_a_wheel_can_be_built_of_it(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", tmp_path / "wheels", tmp_path / "src"],
         check=False, capture_output=True, text=True,
-        env={**os.environ, "CARGO_TARGET_DIR": str(ROOT / "native" / "target")},
+        env={**os.environ, **quick_cargo.ENVIRONMENT},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "wheels").glob("forwarder-*-abi3-*.whl"))

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import quick_cargo
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -94,9 +95,12 @@ def test_every_entry_point_can_be_loaded() -> None:
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    # One target folder, so that the crate is compiled once for all three ways.
-    environment["CARGO_TARGET_DIR"] = str(ROOT / "native" / "target")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": "",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        **quick_cargo.ENVIRONMENT,
+    }
     done = subprocess.run([str(part) for part in command], check=False, cwd=cwd, env=environment,
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
