@@ -37,7 +37,7 @@ run: setup ## run CONF (default: the quickstart: UDP syslog on 5140 -> grok -> s
 	$(VENV)/bin/forwarder run -c $(CONF)
 
 test: setup ## the default test suite (under 3 minutes)
-	$(PY) -m pytest -n 2 --dist worksteal
+	$(PY) -m pytest -n 2 --dist worksteal $(PYTEST_OPTIONS)
 	cargo test --release --quiet --manifest-path native/Cargo.toml --no-default-features
 	cargo test --release --quiet --manifest-path bench/loadgen/Cargo.toml
 
