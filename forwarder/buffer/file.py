@@ -1,7 +1,7 @@
 """The file buffer: chunks in segment files that all of them share.
 
-A folder holds `segment-*.seg` (the events; format in `native/src/segment.rs`), `segment.spare` (the file that
-the next segment is written over), `journal` (which chunks are closed and which are gone; format in
+A folder holds `segment-*.seg` (the events; format in `native/src/segment.rs`), `segment-*.spare` (files that
+next segments are written over), `journal` (which chunks are closed and which are gone; format in
 `forwarder/buffer/journal.py`), `lock`, and `quarantine/`. A segment takes up to 64 MiB; no file belongs to
 one chunk, so that a million chunk keys need as many descriptors as one: the segment that grows, the journal,
 the lock, and up to 4 segments being read.
@@ -13,7 +13,7 @@ Invariants:
 - Only closed chunks are handed to outputs. A chunk keeps its id and its order over restarts. Where a rotten
   record is missing it gets another id, because the events behind it have moved up.
 - Losing the journal doubles events; nothing but a rotten segment loses any.
-- A segment goes (becomes the spare file, or is unlinked) when no chunk has a record in it. Where all segments
+- A segment goes (becomes a spare file, or is unlinked) when no chunk has a record in it. Where all segments
   take more than twice what lives in them (and four segments more), the one with the least life, if that is
   less than a quarter, is copied to the end and goes; so one old chunk does not hold the room of thousands
   that are gone.

@@ -6,8 +6,8 @@
 //! - A segment that failed to be cut back, or to be synced, gets no more records. What it got for a refused
 //!   append may be found after a crash; a record with the same number in a younger segment counts instead.
 //! - Where a sync will follow, the kernel is told to begin to write whole pages from time to time, without a wait.
-//! - No record is ever changed in place. When no chunk has a record in a segment, its file becomes the spare one,
-//!   or is unlinked where there is one. The next segment is written over the spare file: its pages are in memory,
+//! - No record is ever changed in place. When no chunk has a record in a segment, its file becomes a spare one, or
+//!   is unlinked where there are enough. The next segment is written over a spare file: its pages are in memory,
 //!   and its blocks on the disk, which saves the kernel most of the work of an append.
 //! - Move (compaction): append the copies, sync, change the index, then the old segment goes. A crash between leaves
 //!   two copies of the same records, which recovery takes for one.
@@ -40,8 +40,10 @@ const OPEN_MAX: usize = 4;
 /// An active segment without live records is ended from this size on.
 const ROLL_EMPTY: u64 = 8 << 20;
 
-/// The file that the next segment is written over.
-const SPARE: &str = "segment.spare";
+/// What a file is called that the next segment is written over, behind the name of the segment it was.
+const SPARE: &str = "spare";
+/// One segment grows, and the one before it may hold the last of what is being delivered: both may end at once.
+const SPARE_MAX: usize = 2;
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +106,7 @@ struct Segment {
     live: u64,
     /// Size of the file, where an older segment in its place was longer; else less than `size`.
     room: u64,
-    /// The file may become the spare one: what is in it is known.
+    /// The file may become a spare one: what is in it is known.
     reusable: bool,
 }
 
@@ -127,8 +129,8 @@ struct State {
     active: Option<Active>,
     segments: BTreeMap<u32, Segment>,
     next_number: u32,
-    /// Size of the spare file; None: there is none.
-    spare: Option<u64>,
+    /// Files that are not needed at the moment, and their sizes.
+    spare: Vec<(PathBuf, u64)>,
     unsynced: Vec<Arc<File>>,
     open: Vec<(u32, Arc<File>)>,
     written: u64,
@@ -185,7 +187,7 @@ impl Segments {
         }
     }
 
-    /// Takes away a segment that holds nothing live: its file is the spare one, or unlinked.
+    /// Takes away a segment that holds nothing live: its file is a spare one, or unlinked.
     fn sweep_one(&self, state: &mut State, number: u32) -> bool {
         if state.active.as_ref().is_some_and(|active| active.number == number)
             || state.segments.get(&number).is_none_or(|segment| segment.live > 0)
@@ -196,22 +198,18 @@ impl Segments {
         let quiet = !state.open.iter().any(being_read);
         state.open.retain(|(open, _)| *open != number);
         if let Some(segment) = state.segments.remove(&number) {
-            let wanted = quiet && state.spare.is_none() && segment.reusable;
-            if wanted
-                && segment.file_size() <= self.segment_size
-                && std::fs::rename(&segment.path, self.dir.join(SPARE)).is_ok()
-            {
-                state.spare = Some(segment.file_size());
+            let size = segment.file_size();
+            let wanted =
+                state.spare.len() < SPARE_MAX && size <= self.segment_size && segment.reusable && quiet;
+            let spare = segment.path.with_extension(SPARE);
+            if wanted && std::fs::rename(&segment.path, &spare).is_ok() {
+                state.spare.push((spare, size));
             } else {
                 // what cannot be removed is found again at the next start, and is dead then too
                 let _ = std::fs::remove_file(&segment.path);
             }
         }
         true
-    }
-
-    fn remove_spare(&self) {
-        let _ = std::fs::remove_file(self.dir.join(SPARE)); // at most its room is lost
     }
 
     fn reader(&self, number: u32) -> io::Result<(Arc<File>, u64)> {
@@ -398,10 +396,11 @@ impl Segments {
         locked(&self.state).written
     }
 
-    /// (size of all segment files and the spare one, bytes of them that live, number of segments).
+    /// (size of all segment files and the spare ones, bytes of them that live, number of segments).
     fn usage(&self) -> (u64, u64, usize) {
         let state = locked(&self.state);
-        let size = state.segments.values().map(Segment::file_size).sum::<u64>() + state.spare.unwrap_or(0);
+        let size = state.segments.values().map(Segment::file_size).sum::<u64>()
+            + state.spare.iter().map(|(_, size)| size).sum::<u64>();
         let live = state.segments.values().map(|segment| segment.live).sum();
         (size, live, state.segments.len())
     }
@@ -443,23 +442,28 @@ impl Segments {
         locked(&self.state).segments.keys().copied().collect()
     }
 
-    /// Unlinks the segments that hold nothing live, and the spare file.
+    /// Unlinks the segments that hold nothing live, and spare files, those of an earlier process too.
     fn sweep(&self) {
         let mut state = locked(&self.state);
         let numbers: Vec<u32> = state.segments.keys().copied().collect();
         for number in numbers {
             self.sweep_one(&mut state, number);
         }
-        state.spare = None;
-        self.remove_spare();
+        state.spare.clear();
+        let files = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        for path in
+            files.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == SPARE))
+        {
+            let _ = std::fs::remove_file(path); // at most its room is lost
+        }
     }
 
-    /// Closes all files, and unlinks the spare one. Nothing can be read or appended any more.
+    /// Closes all files, and unlinks spare ones. Nothing can be read or appended any more.
     fn close(&self) {
         let mut state = locked(&self.state);
         self.seal(&mut state);
-        if state.spare.take().is_some() {
-            self.remove_spare();
+        for (path, _) in state.spare.drain(..) {
+            let _ = std::fs::remove_file(path); // the next start finds it
         }
         state.open.clear();
         state.unsynced.clear();

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Active, Append, Extent, SPARE, Segment, Segments, State, closed_error, locked};
+use super::{Active, Append, Extent, Segment, Segments, State, closed_error, locked};
 use crate::segment::{
     Head, RECORD_HEADER, SEGMENT_HEADER, checksum, end_mark, segment_header, segment_name, write_head,
 };
@@ -41,6 +41,15 @@ fn write_all(file: &File, heads: &[u8], cuts: &[usize], items: &[Append<'_>]) ->
     Ok(())
 }
 
+/// Makes a spare file a segment without records, before it gets its name.
+fn recycle(spare: &Path, path: &Path, header: &[u8], salt: u64) -> io::Result<File> {
+    let mut file = OpenOptions::new().read(true).write(true).open(spare)?;
+    file.write_all_at(&end_mark(salt), header.len() as u64)?;
+    file.write_all(header)?;
+    std::fs::rename(spare, path)?;
+    Ok(file)
+}
+
 impl Segments {
     /// Starts a new active segment.
     fn roll(&self, state: &mut State) -> io::Result<()> {
@@ -51,14 +60,15 @@ impl Segments {
         let salt = hasher.finish();
         let path = self.dir.join(segment_name(u64::from(number), salt));
         let header = segment_header(u64::from(number), salt);
-        let spare = state.spare.take();
-        let recycled = spare.and_then(|room| Some((self.recycle(&path, &header, salt).ok()?, room)));
-        let (file, room) = match recycled {
-            Some(recycled) => recycled,
-            None => {
-                self.remove_spare();
-                (self.create(&path, &header)?, 0)
-            }
+        let (file, room) = match state.spare.pop() {
+            Some((spare, room)) => match recycle(&spare, &path, &header, salt) {
+                Ok(file) => (file, room),
+                Err(_) => {
+                    let _ = std::fs::remove_file(spare); // the next start finds it
+                    (self.create(&path, &header)?, 0)
+                }
+            },
+            None => (self.create(&path, &header)?, 0),
         };
         if self.durable
             && let Err(error) = File::open(&self.dir).and_then(|dir| dir.sync_all())
@@ -85,16 +95,6 @@ impl Segments {
             let _ = std::fs::remove_file(path); // the first error is the one to tell
             return Err(error);
         }
-        Ok(file)
-    }
-
-    /// Makes the spare file a segment without records, before it gets its name.
-    fn recycle(&self, path: &Path, header: &[u8], salt: u64) -> io::Result<File> {
-        let spare = self.dir.join(SPARE);
-        let mut file = OpenOptions::new().read(true).write(true).open(&spare)?;
-        file.write_all_at(&end_mark(salt), header.len() as u64)?;
-        file.write_all(header)?;
-        std::fs::rename(&spare, path)?;
         Ok(file)
     }
 
