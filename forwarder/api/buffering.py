@@ -142,14 +142,6 @@ class BufferSection(Section):
         for name in ("flush_thread_count", "chunk_limit_size", "total_limit_size"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be greater than 0", param=name)
-        if not 0 < self.chunk_full_threshold <= 1:
-            raise ConfigError(
-                "chunk_full_threshold must be above 0 and at most 1", param="chunk_full_threshold"
-            )
-        if not 0 < self.retry_secondary_threshold < 1:
-            raise ConfigError(
-                "retry_secondary_threshold must be between 0 and 1", param="retry_secondary_threshold"
-            )
         keys = self.keys()
         if self.type == "file_single":
             if keys.fields and keys.tag:

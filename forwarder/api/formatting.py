@@ -56,6 +56,8 @@ class CommonFormatter(Formatter):
     _compiled: CompiledFormatter | None = None
 
     def configure(self) -> None:
+        if self.time_type == "mixed" and not self.time_format and not self.time_format_fallbacks:
+            raise ConfigError("time_type mixed needs time_format or time_format_fallbacks", param="time_type")
         self._compiled = native(self.make)
 
     def compiled(self) -> CompiledFormatter | None:

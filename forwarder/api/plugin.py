@@ -319,6 +319,8 @@ class Output(Plugin):
 
     chunk_keys: ChunkKeys | None = None
     """Set by the engine before `configure`; a secondary has those of the output it stands in for."""
+    as_secondary: bool = False
+    """Whether it stands in a `<secondary>`; set with `chunk_keys`."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

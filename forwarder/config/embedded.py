@@ -2,8 +2,8 @@
 
 Literals, `nil`, `||`, `&&`, `!`, `+`, `==`, `!=`, `c ? a : b`, parentheses; `ENV['X']`,
 `ENV.fetch('X', 'default')`, `ENV.key?('X')`; `hostname`, `Socket.gethostname`, `worker_id`; `use_nil`,
-`use_default`; `File.read('path')`; methods without surprises (`ruby_methods`). Everything else is refused by
-name.
+`use_default`; `File.read('path')`; methods without surprises (`ruby_methods`). What is none of these is left
+to `api.expressions`, a larger part of Ruby, which knows no `use_nil` and only the environment of the process.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ class SetDefault(Exception):  # noqa: N818
     """`use_default` was evaluated."""
 
 
+class NotSupportedError(ConfigError):
+    """The expression is outside of the subset."""
+
+
 class Embedded:
     """Evaluates embedded expressions against an environment.
 
@@ -62,7 +66,17 @@ class Embedded:
             SetNil, SetDefault: `use_nil` or `use_default` was reached.
             ConfigError: the expression is outside of the subset, or fails.
         """
-        return to_s(_Evaluator(self, source).run())
+        try:
+            return to_s(_Evaluator(self, source).run())
+        except NotSupportedError as refused:
+            if self.env is not os.environ:
+                raise
+            from forwarder.api.expressions import evaluate  # noqa: PLC0415 - hardly a configuration needs it
+
+            try:
+                return evaluate(source)
+            except ValueError as why:
+                raise ConfigError(f"{refused.message}: {why}") from why
 
 
 def find_end(text: str, start: int) -> int:
@@ -126,11 +140,10 @@ class _Evaluator:
         except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise ConfigError(f"embedded code failed: #{{{self.source.strip()}}}: {error}") from error
 
-    def refuse(self) -> ConfigError:
-        return ConfigError(
+    def refuse(self) -> NotSupportedError:
+        return NotSupportedError(
             f"this embedded Ruby is not supported: #{{{self.source.strip()}}} "
-            "(supported: ENV, literals, ||, &&, !, +, ==, ?:, hostname, worker_id, use_nil, use_default, "
-            "File.read, simple string methods)"
+            "(see docs/configuration.md, Embedded code)"
         )
 
     def peek(self) -> tuple[str, str]:

@@ -42,7 +42,6 @@ _POSIX: Final = {
     "print": r"\x20-\x7e",
     "graph": r"\x21-\x7e",
 }
-_LETTERS: Final = frozenset("imxounse")
 _FLAGS: Final = re.compile(r"\(\?([imx]*)(?:-([imx]+))?([:)])")
 _PROPERTY: Final = re.compile(r"\\[pP]\{(\^?)(\w+)\}")
 
@@ -60,7 +59,7 @@ def split_literal(text: str) -> tuple[str, str]:
         return text, ""
     end = text.rfind("/")
     letters = text[end + 1 :]
-    if end == 0 or (len(letters) > 2 and not _LETTERS.issuperset(letters)):
+    if end == 0 or len(letters) > 2:
         raise ConfigError(f"invalid regexp: missing right slash: {text}")
     return text[1:end], letters
 

@@ -141,7 +141,7 @@ class V1Parser:
         blank = self.skip(_BLANK)
         if name == "@include" and (blank is None or "\n" in blank):
             raise self.error("expected a path after @include", start)
-        if self.at >= len(self.text) or (blank is not None and ("\n" in blank or "\r" in blank)):
+        if self.at >= len(self.text) or (blank is not None and "\n" in blank):
             self.set(element, Parameter(name, "", position, position))
             return
         if blank is None:

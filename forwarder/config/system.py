@@ -20,6 +20,7 @@ from forwarder.api.parameters import (
 from forwarder.config.diagnostics import Diagnostics
 from forwarder.config.element import Element
 
+_OCTAL = re.compile("[0-7]+")
 _ENDPOINT = re.compile(r"\[?([0-9a-zA-Z:\-.]+)\]?:([0-9]+)")
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 _COUNTER = (
@@ -159,7 +160,7 @@ class SystemConfig(Section):
             raise ConfigError("memory_limit_size: expected at least 1m", param="memory_limit_size")
         for name in ("file_permission", "dir_permission", "umask"):
             text: str | None = getattr(self, name)
-            if text is not None and (not text or any(digit not in "01234567" for digit in text)):
+            if text is not None and not _OCTAL.fullmatch(text):
                 raise ConfigError(
                     f"{name}: expected an octal mode such as 0644, but got {text!r}", param=name
                 )
@@ -170,9 +171,9 @@ class SystemConfig(Section):
         return None if found is None else (found[1], int(found[2]))
 
     def mode(self, name: str) -> int | None:
-        """`file_permission`, `dir_permission` or `umask` as a number."""
+        """`file_permission`, `dir_permission` or `umask` as a number; None where it is none."""
         text: str | None = getattr(self, name)
-        return None if text is None else int(text, 8)
+        return int(text, 8) if text is not None and _OCTAL.fullmatch(text) else None
 
 
 def read_system(root: Element, diagnostics: Diagnostics) -> SystemConfig:

@@ -20,7 +20,7 @@ from forwarder.core.buffers import Buffers
 from forwarder.core.context import PluginContext, Routes
 from forwarder.core.delivery import BufferedOutput
 from forwarder.core.engine import ROOT, Engine, Placed
-from forwarder.core.implements import buffers, overrides
+from forwarder.core.implements import buffers, has_stores, overrides
 from forwarder.core.memory import largest_chunk, limit_bytes
 from forwarder.core.pipeline import DirectOutput, FilterNode, OutputNode
 from forwarder.core.registry import Registry
@@ -255,6 +255,7 @@ class _Builder:
                     f"{plugin.context.type_name} cannot be a <secondary>: it does not support buffering"
                 )
             plugin.chunk_keys = parent.buffer.keys()
+            plugin.as_secondary = True
         elif plugin.only_secondary:
             raise ConfigError("This plugin can only be used in the <secondary> section", param="@type")
         else:
@@ -262,6 +263,11 @@ class _Builder:
 
     def output(self, plugin: Output, context: PluginContext, element: Element) -> OutputNode:
         has_section = "buffer" in plugin.given
+        if has_section and has_stores(plugin):
+            has_section = False
+            self.diagnostics.warning(
+                "<buffer> has no effect: each <store> has its own", element.position, section=element.title
+            )
         if not buffers(plugin, has_section=has_section):
             if plugin.secondary is not None:
                 raise ConfigError("<secondary> needs a buffered output", param="secondary")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forwarder.api.errors import ConfigError
+from forwarder.api.parameters import SectionParam, declarations
 from forwarder.api.plugin import Output
 
 
@@ -17,6 +18,14 @@ def buffers(plugin: Output, *, has_section: bool) -> bool:
             "<buffer> is configured, but this output does not support buffering", param="buffer"
         )
     return writes and (has_section or plugin.always_buffered or not direct)
+
+
+def has_stores(plugin: Output) -> bool:
+    """Whether an output only gives its events to outputs of its own (`<store>`)."""
+    return any(
+        isinstance(each, SectionParam) and each.kind == "output" and each.multiple
+        for each in declarations(type(plugin)).values()
+    )
 
 
 def overrides(plugin: Output, method: str) -> bool:

@@ -11,10 +11,8 @@ use pyo3::types::{PyList, PyTuple};
 
 use crate::accessor::Accessor;
 use crate::event::{Batch, EventBatch, Run};
-use crate::msgpack::{self, Entry, Malformed, Token};
-
-/// Nesting beyond which the text of a field's value is cut: a chunk key is no place for a document.
-const MAX_TEXT_DEPTH: usize = 16;
+use crate::msgpack::{self, Entry, Malformed};
+use crate::ruby_inspect;
 
 /// What the events of one part share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -77,73 +75,14 @@ pub fn time_zone(name: Option<&str>) -> Result<TimeZone, String> {
     TimeZone::get(name).map_err(|_| format!("{name:?} is no time zone"))
 }
 
-/// A value as it stands in a path: a string as it is, nil as nothing, the rest as JSON writes it.
-fn write_value(out: &mut Vec<u8>, data: &[u8], pos: &mut usize, depth: usize) -> Result<(), Malformed> {
-    match msgpack::read_token(data, pos)? {
-        Token::Nil => {
-            if depth > 0 {
-                out.extend_from_slice(b"null");
-            }
-        }
-        Token::Bool(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
-        Token::Uint(value) => out.extend_from_slice(value.to_string().as_bytes()),
-        Token::Int(value) => out.extend_from_slice(value.to_string().as_bytes()),
-        Token::Float(value) => out.extend_from_slice(format!("{value:?}").as_bytes()),
-        Token::Str(raw) | Token::Bin(raw) | Token::Ext(_, raw) => {
-            if depth > 0 {
-                out.push(b'"');
-            }
-            out.extend_from_slice(raw);
-            if depth > 0 {
-                out.push(b'"');
-            }
-        }
-        Token::Array(len) => {
-            out.push(b'[');
-            write_children(out, data, pos, len, depth, false)?;
-            out.push(b']');
-        }
-        Token::Map(len) => {
-            out.push(b'{');
-            write_children(out, data, pos, len, depth, true)?;
-            out.push(b'}');
-        }
-    }
-    Ok(())
-}
-
-fn write_children(
-    out: &mut Vec<u8>,
-    data: &[u8],
-    pos: &mut usize,
-    len: usize,
-    depth: usize,
-    pairs: bool,
-) -> Result<(), Malformed> {
-    if depth >= MAX_TEXT_DEPTH {
-        out.extend_from_slice(b"...");
-        return Ok(()); // the caller reads nothing behind this value
-    }
-    for index in 0..len {
-        if index > 0 {
-            out.push(b',');
-        }
-        write_value(out, data, pos, depth + 1)?;
-        if pairs {
-            out.push(b':');
-            write_value(out, data, pos, depth + 1)?;
-        }
-    }
-    Ok(())
-}
-
+/// A value as it stands in a path: as Ruby's `to_s` writes it.
 fn field_text(accessor: &Accessor, entry: &Entry<'_>) -> Option<Vec<u8>> {
     let value = accessor.get(entry.body, entry.pairs)?;
     if value == [0xc0] {
         return None;
     }
     let mut out = Vec::with_capacity(value.len());
-    write_value(&mut out, value, &mut 0, 0).ok()?;
+    ruby_inspect::write_to_s(&mut out, value, &mut 0).ok()?;
     Some(out)
 }
 
@@ -342,7 +281,7 @@ mod tests {
         msgpack::write_float(&mut body, 1.5);
         let entry = Entry { time_ns: 0, time_bytes: &[], pairs: 1, body: &body, bytes: &[] };
         let text = |field: &str| field_text(&Accessor::new(field).unwrap(), &entry);
-        assert_eq!(text("k").unwrap(), br#"{"a":[-1,null],"b":1.5}"#);
+        assert_eq!(text("k").unwrap(), br#"{"a"=>[-1, nil], "b"=>1.5}"#);
         assert_eq!(text("$.k.b").unwrap(), b"1.5");
         assert_eq!(text("$.k.a[1]"), None);
         assert_eq!(text("missing"), None);

@@ -81,8 +81,8 @@ class FileOutput(Output):
             star_suffix=_SUFFIXES[method],
             slot=self.time_slice_format,
         )
-        if keys != self.buffer.keys():
-            # As <secondary> this output need not tell apart what the primary's other chunk keys do.
+        if self.as_secondary:
+            # It need not tell apart what the primary's other chunk keys do.
             tag = "${tag" in self._template
             fields = tuple(placeholders.fields(self._template))
             placeholders.validate("path", self._template, keys._replace(tag=tag, fields=fields))

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 _SECONDS: Final = 60
 _PLACEHOLDER: Final = re.compile(r"[$%]\{[^}]+\}")
+_NO_URL: Final = re.compile(r"""%(?![0-9A-Fa-f]{2}).{0,2}|[^!-~]|["<>\\^`{}]""")
 _UNKNOWN: Final = "placeholder.invalid"
 _CONTENT_TYPES: Final = {
     "json": "application/x-ndjson",
@@ -223,8 +224,14 @@ class HttpOutput(Output):
 
     def _check_endpoint(self) -> str | None:
         """The endpoint's host; one that no host has where a placeholder gives it."""
+        text = _PLACEHOLDER.sub(_UNKNOWN, self.endpoint)
+        odd = _NO_URL.search(text)
+        if odd is not None:
+            raise ConfigError(
+                f"endpoint: {odd[0]!r} cannot stand in a URL: write it as %XX", param="endpoint"
+            )
         try:
-            parts = urlsplit(_PLACEHOLDER.sub(_UNKNOWN, self.endpoint))
+            parts = urlsplit(text)
             host, _ = parts.hostname, parts.port
         except ValueError as error:
             raise ConfigError(f"endpoint: {error}", param="endpoint") from None

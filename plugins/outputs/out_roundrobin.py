@@ -19,11 +19,7 @@ from forwarder.api import BufferOverflow, ConfigError, EventBatch, Output, Secti
 class Share(Section):
     """What a `<store>` has for roundrobin."""
 
-    weight = integer("How often the store gets a batch, compared with the others.", 1)
-
-    def configure(self) -> None:
-        if self.weight < 0:
-            raise ConfigError("weight must not be negative", param="weight")
+    weight = integer("How often the store gets a batch, compared with the others; negative is 0.", 1)
 
 
 class RoundRobinOutput(Output):
@@ -34,7 +30,7 @@ class RoundRobinOutput(Output):
     stores = output_sections("An output, with its `weight`.", name="store", section=Share)
 
     def configure(self) -> None:
-        weights = [store.share.weight for store in self.stores if isinstance(store.share, Share)]
+        weights = [max(store.share.weight, 0) for store in self.stores if isinstance(store.share, Share)]
         if not any(weights):
             raise ConfigError("at least one <store> needs a weight above 0", param="store")
         self._order = _evenly(weights)

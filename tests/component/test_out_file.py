@@ -285,7 +285,8 @@ def test_wrong_configurations_are_named(tmp_path: Path) -> None:
 
 
 def test_as_secondary_it_needs_no_placeholders_for_the_primarys_keys(tmp_path: Path) -> None:
-    out = output(tmp_path / "x", append=True, chunk_keys=ChunkKeys(tag=True, fields=("svc",)))
+    keys = ChunkKeys(tag=True, fields=("svc",))
+    out = output(tmp_path / "x", append=True, chunk_keys=keys, as_secondary=True)
     out.write(FakeChunk(b"1\n", tag="t", variables=(("svc", "web"),)))
     assert names(tmp_path) == ["x.log"]
 

@@ -91,7 +91,7 @@ def test_a_full_store_is_passed_over_and_all_full_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [(["weight 0"], "weight above 0"), (["weight -1", ""], "negative"), (["weight x"], "weight")],
+    [(["weight 0"], "weight above 0"), (["weight -1"], "weight above 0"), (["weight x"], "weight")],
 )
 def test_weights_that_cannot_be(weights: list[str], message: str) -> None:
     with pytest.raises(InvalidConfiguration, match=message):

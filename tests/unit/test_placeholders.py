@@ -155,8 +155,6 @@ def test_chunk_keys(values: dict[str, Any], expected: ChunkKeys) -> None:
         ({"chunk_keys": ["$['a']"]}, "chunk_keys"),
         ({"type": "redis"}, "@type"),
         ({"flush_thread_count": 0}, "flush_thread_count"),
-        ({"chunk_full_threshold": 2.0}, "chunk_full_threshold"),
-        ({"retry_secondary_threshold": 1.0}, "retry_secondary_threshold"),
     ],
 )
 def test_impossible_buffers_are_refused(values: dict[str, Any], param: str) -> None:
