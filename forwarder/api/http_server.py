@@ -347,9 +347,9 @@ class Server:
         h11, protocol = self._h11, connection.protocol
         self._drop_body(connection)
         self.statuses[response.status] += 1
-        headers = list(response.headers)
+        headers = [*response.headers, ("Content-Type", response.content_type)]
         if response.status != HTTPStatus.NO_CONTENT:
-            headers += [("Content-Type", response.content_type), ("Content-Length", str(len(response.body)))]
+            headers.append(("Content-Length", str(len(response.body))))
         if response.close or self._stopping:
             headers.append(("Connection", "close"))
         reason = HTTPStatus(response.status).phrase

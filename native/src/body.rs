@@ -22,7 +22,7 @@ use crate::ingest::{Taken, tally};
 use crate::merge::{Field, merge};
 use crate::msgpack::{Malformed, Token, read_token, skip_value, write_entry_start, write_map_header};
 use crate::parser::{Events, Mismatch, Parser, Session};
-use crate::time::{TimeCache, TimeParser};
+use crate::time::{TimeCache, TimeParser, exact_nanos};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -302,18 +302,6 @@ impl TimeField {
             }
         }
     }
-}
-
-/// What Ruby's `Time.at` has of a float: its exact value, cut off at nanoseconds.
-fn exact_nanos(seconds: f64) -> Option<i64> {
-    if !seconds.is_finite() || seconds.abs() >= 9.2e9 {
-        return None;
-    }
-    let whole = seconds.floor();
-    // below 1, so 64 binary places hold all that a nanosecond can see
-    let fraction = ((seconds - whole) * 18_446_744_073_709_551_616.0) as u128;
-    let nanos = ((fraction * NANOS as u128) >> 64) as i64;
-    (whole as i64).checked_mul(NANOS)?.checked_add(nanos)
 }
 
 /// Name and value.

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::time::exact_nanos;
+
 /// How deep arrays and maps may nest before a stream is refused as hostile.
 pub const MAX_DEPTH: u32 = 512;
 
@@ -444,7 +446,7 @@ pub fn read_entry_head(data: &[u8], pos: &mut usize) -> Result<(i64, (usize, usi
         }
         Token::Uint(seconds) => i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000),
         Token::Int(seconds) => seconds.saturating_mul(1_000_000_000),
-        Token::Float(seconds) => (seconds * 1e9) as i64,
+        Token::Float(seconds) => exact_nanos(seconds).unwrap_or((seconds * 1e9) as i64),
         _ => return Err(Malformed::NotAnEntry),
     };
     let time = (time_start, *pos);

@@ -8,9 +8,10 @@ fields of it (`<extract>`).
 the command gets SIGTERM, what it still writes is taken, after 3 s it gets SIGKILL. A command that runs once
 and ends is not started again. Output without an end of a record beyond 16 MiB is given up (`too_long`).
 
-*Differs from Fluentd*: bytes that are not ASCII stay as they are without `encoding` (Fluentd replaces them);
-standard error goes to our log (Fluentd throws it away). `command_timeout` counts from the start of the
-command, not from the end of its output. The command runs by `/bin/sh -c` in a process group of its own.
+*Differs from Fluentd*: there each line is a text of its own for `multiline` too; bytes that are not ASCII
+stay as they are without `encoding` (Fluentd replaces them); standard error goes to our log (Fluentd throws
+it away). `command_timeout` counts from the start of the command, not from the end of its output. The
+command runs by `/bin/sh -c` in a process group of its own.
 """
 
 from __future__ import annotations

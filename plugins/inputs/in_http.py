@@ -12,11 +12,12 @@ counts as one lost event with its reason. Within a good request, what is no reco
 is counted as lost and answered with 200, as in Fluentd. All answers are counted by status in
 `forwarder_http_requests_total`.
 
-*Differs from Fluentd*: zstd; 503 instead of 500 for a full buffer; 415 for an unknown content encoding, which
-Fluentd ignores; HEAD is answered as GET; a request that Fluentd closes the connection for (a target that is
-no URL) gets 400; MessagePack that ends within a value is refused; a time beyond what an event's time can hold
-is refused. At most 1000 form fields; bodies that are being received share 256 MiB (or four times
-`body_size_limit`), beyond that the answer is 503. A body may be silent for 10 s and must come at 1 KiB/s.
+*Differs from Fluentd*: zstd; 503 instead of 500 for a full buffer; 415 for an unknown content encoding,
+which Fluentd ignores; HEAD is answered as GET; a request that Fluentd closes the connection for (a target
+that is no URL) gets 400; what a refusal says is in our words; MessagePack that ends within a value is
+refused; a time beyond what an event's time can hold is refused. At most 1000 form fields; bodies that are
+being received share 256 MiB (or four times `body_size_limit`), beyond that the answer is 503. A body may be
+silent for 10 s and must come at 1 KiB/s.
 """
 
 from __future__ import annotations
@@ -216,6 +217,9 @@ class HttpInput(Listening, Input):
             for header, values in request.headers_of(head).items():
                 added["HTTP_" + header.replace("-", "_").upper()] = values if len(values) > 1 else values[0]
         if self.add_query_params:
+            for name, value in fields.items():
+                if name.startswith(b"QUERY_"):
+                    added[name.decode("utf-8", "replace")] = request.text(value)
             for name, value in asked.items():
                 key = name.decode("utf-8", "replace").replace("-", "_").upper()
                 added[f"QUERY_{key}"] = request.text(value)

@@ -216,7 +216,7 @@ def test_fields_of_the_request() -> None:
     parameters = "add_http_headers true\nadd_query_params true\nadd_remote_addr true\nadd_tag_prefix http"
     with serving(parameters) as driver:
         headers = JSON | {"Host": "h", "User-Agent": "t", "X-Two-Words": "v\xe4"}
-        assert status(driver, "/t?time=7&a-b=%C3%A4&HTTP_Q=r", b'{"HTTP_HOST":0}', headers) == 200
+        assert status(driver, "/t?time=7&a-b=%C3%A4&HTTP_Q=r&QUERY_X=1", b'{"HTTP_HOST":0}', headers) == 200
         assert driver.events() == [
             Event(
                 "http.t", 7 * NS,
@@ -224,7 +224,8 @@ def test_fields_of_the_request() -> None:
                     "HTTP_HOST": "h", "HTTP_Q": "r", "HTTP_ACCEPT_ENCODING": "identity",
                     "HTTP_CONTENT_LENGTH": "15", "HTTP_CONTENT_TYPE": "application/json",
                     "HTTP_USER_AGENT": "t", "HTTP_X_TWO_WORDS": b"v\xe4",
-                    "QUERY_TIME": "7", "QUERY_A_B": "ä", "QUERY_HTTP_Q": "r", "REMOTE_ADDR": "127.0.0.1",
+                    "QUERY_X": "1", "QUERY_TIME": "7", "QUERY_A_B": "ä", "QUERY_HTTP_Q": "r",
+                    "QUERY_QUERY_X": "1", "REMOTE_ADDR": "127.0.0.1",
                 },
             )
         ]  # fmt: skip
@@ -271,7 +272,7 @@ def test_parse(parse: str, body: bytes, code: int, events: list[tuple[int | None
     ("parameters", "code", "kind", "length"),
     [
         ("", 200, "text/plain", 0),
-        ("use_204_response true", 204, None, 0),
+        ("use_204_response true", 204, "text/plain", 0),
         ("respond_with_empty_img true", 200, "image/gif; charset=utf-8", 35),
         ("respond_with_empty_img true\nuse_204_response true", 200, "image/gif; charset=utf-8", 35),
     ],

@@ -137,7 +137,8 @@ def test_modes(data: bytes, events: list[Any]) -> None:
         (0, "now", "now"),
         (event_time(0, 9), "now", "now"),
         (None, None, "now"),
-        (T + 0.5, None, NS + 500_000_000),
+        (T + 0.25, None, NS + 250_000_000),
+        (T + 0.1, None, NS + 99_999_904),  # the float's exact value, cut off, as Ruby's Time.at
         ("x", None, "now"),  # Ruby's to_i makes 0 of it
         ("5x", None, None),
         (-5, -5 * 10**9, -5 * 10**9),
@@ -291,6 +292,9 @@ def test_tags() -> None:
         outcome = Outcome(data, rules=ForwardRules(**options))  # type: ignore[arg-type]
         assert [tag for tag, _, _ in outcome.events] == tags
         assert outcome.batches == 1
+    # Fluentd takes these too where it has a tag of its own for them
+    fixed = Outcome(pack([None, T, {}]) + pack([5, [[T, {}]]]), rules=ForwardRules(tag="t"))
+    assert [tag for tag, _, _ in fixed.events] == ["t", "t"]
     assert [tag for tag, _, _ in Outcome(pack([b"\xff", T, {}]) + pack([b"\xfe", T, {}])).events] == [
         "\ufffd"
     ] * 2

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::msgpack::{self, Malformed, Token};
-use crate::time::text_to_integer;
+use crate::time::{exact_nanos, text_to_integer};
 
 /// How entries are checked.
 #[derive(Debug, Clone, Copy, Default)]
@@ -161,7 +161,7 @@ pub fn time(
         Token::Int(_) => false,
         Token::Float(seconds) if checks.lenient && seconds.is_finite() => {
             if seconds.trunc() != 0.0 {
-                msgpack::write_event_time(out, (seconds * 1e9) as i64);
+                msgpack::write_event_time(out, exact_nanos(seconds).ok_or(Refused::Invalid)?);
                 return Ok(());
             }
             true

@@ -187,6 +187,7 @@ impl Reader<'_> {
         }
         let tag = match msgpack::read_token(data, &mut { tag }) {
             Ok(Token::Str(tag) | Token::Bin(tag)) if elements >= 1 => Some(tag),
+            _ if self.rules.tag.is_some() => Some(&b""[..]), // it is another one anyway
             _ => None,
         };
         self.warn(tag.unwrap_or_default(), data.len());

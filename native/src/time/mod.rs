@@ -208,6 +208,19 @@ impl Way {
     }
 }
 
+/// What Ruby's `Time.at` has of a float: its exact value, cut off at nanoseconds.
+#[must_use]
+pub fn exact_nanos(seconds: f64) -> Option<i64> {
+    if !seconds.is_finite() || seconds.abs() >= 9.2e9 {
+        return None;
+    }
+    let whole = seconds.floor();
+    // below 1, so 64 binary places hold all that a nanosecond can see
+    let fraction = ((seconds - whole) * 18_446_744_073_709_551_616.0) as u128;
+    let nanos = ((fraction * 1_000_000_000) >> 64) as i64;
+    (whole as i64).checked_mul(1_000_000_000)?.checked_add(nanos)
+}
+
 /// Ruby's `String#to_i`: white space, a sign, digits with single underscores between them; else 0.
 /// Saturates.
 #[must_use]
