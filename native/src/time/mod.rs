@@ -59,11 +59,11 @@ impl TimeParser {
     /// # Errors
     /// A message that names the directive or zone that is not known.
     pub fn new(spec: &TimeSpec) -> Result<Self, String> {
-        let zone = Zone::new(spec.zone.as_deref())?;
+        let resolver = Resolver::new(spec.zone.as_deref())?;
         let mixed = spec.kind == "mixed";
         let ways = match spec.kind.as_str() {
             "" | "string" => match &spec.format {
-                Some(format) => vec![Way::text(format)?],
+                Some(format) => vec![Way::text(format, spec.zone.as_deref())?],
                 None if spec.zone.is_some() => {
                     return Err("timezone, utc or localtime false need a time_format".to_owned());
                 }
@@ -81,7 +81,7 @@ impl TimeParser {
                     .map(|format| match format.as_str() {
                         // Fluentd reads both as a float here, unlike with `time_type unixtime`
                         "unixtime" | "float" => Ok(Way::Float),
-                        _ => Way::text(format),
+                        _ => Way::text(format, spec.zone.as_deref()),
                     })
                     .collect::<Result<_, _>>()?
             }
@@ -91,7 +91,7 @@ impl TimeParser {
                 ));
             }
         };
-        Ok(TimeParser { ways, resolver: Resolver::new(zone), mixed })
+        Ok(TimeParser { ways, resolver, mixed })
     }
 
     /// For texts that carry their own zone mostly: by `format`, or (None) by the common forms. A text without a
@@ -109,7 +109,7 @@ impl TimeParser {
             None => (Way::Guess, false),
         };
         let zone = Zone::new(if local { None } else { Some("UTC") })?;
-        Ok(TimeParser { ways: vec![way], resolver: Resolver::new(zone), mixed: false })
+        Ok(TimeParser { ways: vec![way], resolver: Resolver::only(zone), mixed: false })
     }
 
     /// For texts in the common forms. `zone`: where a text names none; None: the machine's.
@@ -117,7 +117,7 @@ impl TimeParser {
     /// # Errors
     /// Names the zone that is not known.
     pub fn common_forms(zone: Option<&str>) -> Result<Self, String> {
-        Ok(TimeParser { ways: vec![Way::Guess], resolver: Resolver::new(Zone::new(zone)?), mixed: false })
+        Ok(TimeParser { ways: vec![Way::Guess], resolver: Resolver::only(Zone::new(zone)?), mixed: false })
     }
 
     /// As [`TimeParser::parse`] without its memory for equal texts, with the offset that the text has or got:
@@ -132,7 +132,7 @@ impl TimeParser {
                 Way::Unixtime | Way::Float => return None,
             };
             let time_ns = self.resolver.resolve(&fields, cache)?;
-            let offset = fields.offset.unwrap_or_else(|| self.resolver.offset_at(time_ns));
+            let offset = fields.zone.flatten().unwrap_or_else(|| self.resolver.offset_at(time_ns));
             Some((time_ns, offset))
         })
     }
@@ -159,9 +159,9 @@ impl TimeParser {
                         continue;
                     }
                     return if matches!(way, Way::Unixtime) {
-                        text_to_integer(text).checked_mul(1_000_000_000)
+                        Some(text_to_integer(text).saturating_mul(1_000_000_000))
                     } else {
-                        seconds_with_fraction(text)
+                        Some(seconds_with_fraction(text))
                     };
                 }
             };
@@ -181,30 +181,34 @@ impl TimeParser {
     #[must_use]
     pub fn from_integer(&self, seconds: i64) -> Option<i64> {
         let numeric = self.ways.iter().any(|way| matches!(way, Way::Unixtime | Way::Float));
-        if numeric { seconds.checked_mul(1_000_000_000) } else { None }
+        numeric.then(|| seconds.saturating_mul(1_000_000_000))
     }
 
     /// For a time that is a float already: None where the kind does not take numbers.
     #[must_use]
     pub fn from_number(&self, seconds: f64) -> Option<i64> {
-        if !seconds.is_finite() || seconds.abs() >= 9.2e9 {
+        if !seconds.is_finite() {
             return None;
         }
         match self.ways.iter().find(|way| matches!(way, Way::Unixtime | Way::Float))? {
-            Way::Unixtime => Some((seconds.trunc() as i64) * 1_000_000_000),
+            Way::Unixtime => Some((seconds.trunc() as i64).saturating_mul(1_000_000_000)),
             // up to six decimals, nearly all there are: below 2^32 no other such number is the same float
             _ if (0.0..4e9).contains(&seconds) && (seconds * 1e6).round() / 1e6 == seconds => {
                 Some((seconds * 1e6).round() as i64 * 1000)
             }
             // by its shortest decimal form, so that 1700000000.1 gives .1 and not .099999905
-            _ => seconds_with_fraction(format!("{seconds}").as_bytes()),
+            _ => Some(seconds_with_fraction(format!("{seconds}").as_bytes())),
         }
     }
 }
 
 impl Way {
-    fn text(format: &str) -> Result<Way, String> {
-        if format == "%iso8601" { Ok(Way::Iso) } else { Program::new(format).map(Way::Format) }
+    fn text(format: &str, zone: Option<&str>) -> Result<Way, String> {
+        if format == "%iso8601" {
+            return Ok(Way::Iso);
+        }
+        let program = Program::new(format)?;
+        Ok(Way::Format(if zone.is_some() { program.in_zone(format) } else { program }))
     }
 }
 
@@ -246,20 +250,15 @@ pub fn text_to_integer(text: &[u8]) -> i64 {
     if negative { value } else { value.checked_neg().unwrap_or(i64::MAX) }
 }
 
-/// `time_type float`: seconds, a dot, up to nine digits of which more are thrown away.
-fn seconds_with_fraction(text: &[u8]) -> Option<i64> {
+/// `time_type float`: seconds, a dot, the digits of a fraction, of which Fluentd takes up to ten.
+fn seconds_with_fraction(text: &[u8]) -> i64 {
     let mut parts = text.split(|byte| *byte == b'.');
     let seconds = text_to_integer(parts.next().unwrap_or_default());
-    let mut nanos = 0i64;
-    let mut scale = 100_000_000;
-    for byte in parts.next().unwrap_or_default().iter().take(9) {
-        if !byte.is_ascii_digit() {
-            break;
-        }
-        nanos += i64::from(byte - b'0') * scale;
-        scale /= 10;
-    }
-    seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
+    let fraction = parts.next().unwrap_or_default();
+    let mut digits = [b'0'; 10];
+    let len = fraction.len().min(digits.len());
+    digits[..len].copy_from_slice(&fraction[..len]);
+    seconds.saturating_mul(1_000_000_000).saturating_add(text_to_integer(&digits[..len.max(9)]))
 }
 
 /// Whether Ruby's `Float(text)` would take it (time_type mixed tries numbers only then).

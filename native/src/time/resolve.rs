@@ -1,6 +1,7 @@
 //! From parsed date and time parts to nanoseconds since the epoch, and the caches on the way.
 
 use super::calendar::{civil_from_days, days_from_civil};
+use super::strptime::within_a_day;
 use super::zone::Zone;
 
 /// What a text said; what it left open is None (or the sentinel).
@@ -16,12 +17,17 @@ pub struct Fields {
     pub hour: Option<u8>,
     pub minute: Option<u8>,
     pub second: Option<u8>,
-    pub nanos: u32,
+    pub nanos: Option<i64>,
     pub pm: Option<bool>,
-    /// Seconds east of UTC.
-    pub offset: Option<i32>,
+    /// The first two digits of the year.
+    pub century: Option<i32>,
+    /// A zone that was read: seconds east of UTC; Some(None): one that Ruby does not know, so that the time is
+    /// the machine's.
+    pub zone: Option<Option<i32>>,
     /// Nanoseconds since the epoch, given as such.
     pub epoch_ns: Option<i64>,
+    /// Whether a text without any part of a time is the present one, and no error.
+    pub present: bool,
 }
 
 impl Fields {
@@ -106,11 +112,20 @@ fn now_seconds() -> i64 {
 /// Puts [`Fields`] together in a zone.
 pub struct Resolver {
     zone: Zone,
+    /// The machine's, where `zone` is another.
+    machine: Option<Zone>,
 }
 
 impl Resolver {
-    pub fn new(zone: Zone) -> Self {
-        Resolver { zone }
+    /// `name`: as [`Zone::new`] takes it.
+    pub fn new(name: Option<&str>) -> Result<Self, String> {
+        let machine = if name.is_some() { Some(Zone::new(None)?) } else { None };
+        Ok(Resolver { zone: Zone::new(name)?, machine })
+    }
+
+    /// In `zone` whatever the machine's is.
+    pub fn only(zone: Zone) -> Self {
+        Resolver { zone, machine: None }
     }
 
     /// Seconds east of UTC in this zone at an instant in nanoseconds since the epoch.
@@ -122,11 +137,12 @@ impl Resolver {
     /// the present time, those below are the smallest (as Ruby's Time.strptime does it).
     #[inline]
     pub fn resolve(&self, fields: &Fields, cache: &mut TimeCache) -> Option<i64> {
-        if let Some(epoch_ns) = fields.epoch_ns {
-            return epoch_ns.checked_add(i64::from(fields.nanos));
+        if fields.epoch_ns.is_some() || fields.century.is_some() {
+            return self.unusual(fields, cache);
         }
         let days = match (fields.year, fields.month, fields.day) {
-            (Some(year), 0, _) if fields.day_of_year > 0 => {
+            _ if fields.day_of_year > 0 => {
+                let year = fields.year.unwrap_or_else(|| self.present_year(cache));
                 let first = days_from_civil(year, 1, 1);
                 let last = days_from_civil(year, 12, 31) - first + 1;
                 (i64::from(fields.day_of_year) <= last)
@@ -136,38 +152,89 @@ impl Resolver {
             (None, month @ 1.., day) => {
                 days_from_civil(self.present_year(cache), month, i32::from(day.max(1)))
             }
-            (None, 0, day) => self.days_without_month(fields, day, cache)?,
+            (None, 0, day) => return self.without_month(fields, day, cache),
         };
-        let mut hour = i64::from(fields.hour.unwrap_or(0));
-        if let Some(pm) = fields.pm {
+        let mut hour = fields.hour.unwrap_or(0);
+        if let Some(pm) = fields.pm
+            && fields.hour.is_some()
+        {
             hour = hour % 12 + if pm { 12 } else { 0 };
         }
-        let clock =
-            hour * 3600 + i64::from(fields.minute.unwrap_or(0)) * 60 + i64::from(fields.second.unwrap_or(0));
-        let wall = days * 86_400 + clock;
-        let offset = match fields.offset {
-            Some(offset) => offset,
+        let clock = (hour, fields.minute.unwrap_or(0), fields.second.unwrap_or(0));
+        self.put_together(fields, days, clock, cache)
+    }
+
+    #[inline]
+    fn put_together(
+        &self,
+        fields: &Fields,
+        days: i64,
+        (hour, minute, second): (u8, u8, u8),
+        cache: &mut TimeCache,
+    ) -> Option<i64> {
+        if hour == 24 && (minute > 0 || second > 0) && matches!(fields.zone, None | Some(None | Some(0))) {
+            return None; // the end of the day is its last moment
+        }
+        let wall = days * 86_400 + i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second);
+        let offset = match fields.zone {
+            Some(Some(offset)) => within_a_day(offset)?,
+            Some(None) => match &self.machine {
+                Some(machine) => machine.offset_for_local(wall),
+                None => self.offset_for_local(wall, cache),
+            },
             None => self.offset_for_local(wall, cache),
         };
-        (wall - i64::from(offset)).checked_mul(1_000_000_000)?.checked_add(i64::from(fields.nanos))
+        let whole = (wall - i64::from(offset)).saturating_mul(1_000_000_000);
+        Some(whole.saturating_add(fields.nanos.unwrap_or(0)))
+    }
+
+    /// Seconds since the epoch: Fluentd takes them for local time where a zone is configured. A century: it is
+    /// added to the year.
+    #[cold]
+    fn unusual(&self, fields: &Fields, cache: &mut TimeCache) -> Option<i64> {
+        if let Some(epoch_ns) = fields.epoch_ns {
+            let nanos = fields.nanos.unwrap_or(0);
+            let time_ns = epoch_ns.saturating_add(if epoch_ns < 0 { -nanos } else { nanos });
+            let moved = match &self.machine {
+                Some(machine) if fields.zone.is_none() => {
+                    let seconds = epoch_ns.div_euclid(1_000_000_000);
+                    i64::from(machine.at(seconds).0) - i64::from(self.zone.at(seconds).0)
+                }
+                _ => 0,
+            };
+            return Some(time_ns.saturating_add(moved * 1_000_000_000));
+        }
+        let year = fields.year.map(|year| year.rem_euclid(100) + fields.century.unwrap_or(0) * 100);
+        self.resolve(&Fields { year, century: None, ..*fields }, cache)
     }
 
     #[cold]
-    fn days_without_month(&self, fields: &Fields, day: u8, cache: &mut TimeCache) -> Option<i64> {
-        if fields.day_of_year > 0 {
-            return Some(days_from_civil(self.present_year(cache), 1, 1) + i64::from(fields.day_of_year) - 1);
-        }
-        if day == 0 && fields.hour.is_none() && fields.minute.is_none() && fields.second.is_none() {
-            return None; // no time information
-        }
+    fn without_month(&self, fields: &Fields, day: u8, cache: &mut TimeCache) -> Option<i64> {
         let now = now_seconds();
-        let offset = fields.offset.unwrap_or_else(|| self.zone.at(now).0);
-        let today = (now + i64::from(offset)).div_euclid(86_400);
-        if day == 0 {
-            return Some(today);
+        let offset = fields.zone.flatten().unwrap_or_else(|| self.zone.at(now).0);
+        let now = now + i64::from(offset);
+        let (today, clock) = (now.div_euclid(86_400), now.rem_euclid(86_400));
+        let mut clock = [(clock / 3600) as u8, (clock / 60 % 60) as u8, (clock % 60) as u8];
+        let given = [fields.hour, fields.minute, fields.second];
+        let first = match given.iter().position(Option::is_some) {
+            _ if day > 0 => 0,
+            Some(first) => first,
+            None if fields.present || fields.nanos.is_some() => 3,
+            None => return None, // no time information
+        };
+        for at in first..3 {
+            clock[at] = given[at].unwrap_or(0);
         }
-        let (year, month, _) = civil_from_days(today);
-        Some(days_from_civil(year as i32, month, i32::from(day)))
+        if let (Some(pm), Some(hour)) = (fields.pm, fields.hour) {
+            clock[0] = hour % 12 + if pm { 12 } else { 0 };
+        }
+        let days = if day == 0 {
+            today
+        } else {
+            let (year, month, _) = civil_from_days(today);
+            days_from_civil(year as i32, month, i32::from(day))
+        };
+        self.put_together(fields, days, (clock[0], clock[1], clock[2]), cache)
     }
 
     #[inline]

@@ -71,11 +71,64 @@ fn formats_give_what_ruby_gives() {
         ("", None, "2023/07/01 12:00:00Z", Some(1_688_212_800 * S)),
         ("", None, "July 1, 2023 12:00 UTC", Some(1_688_212_800 * S)),
         ("", None, "20230701T120000Z", Some(1_688_212_800 * S)),
-        ("", None, "01/Jul/2023:12:00:00 +0000", Some(1_688_212_800 * S)),
+        ("", None, "01/Jul/2023:12:00:00 +0000", None),
         ("", None, "nonsense", None),
         ("", None, "", None),
     ] {
         assert_eq!(time(format, zone, text), want, "{text:?} by {format:?} in {zone:?}");
+    }
+}
+
+/// What Fluentd answered, with TZ=UTC.
+#[test]
+fn odd_texts_give_what_fluentd_gives() {
+    for (format, zone, text, want) in [
+        // the strptime gem: no space for a digit, no names of zones
+        ("%e", None, " 4", None),
+        ("%Y-%m-%dT%H:%M:%S%z", None, "2001-12-19T01:27:31utc", None),
+        ("%Y-%m-%dT%H:%M:%S%z", None, "2001-04-03T20:26:49JST", None),
+        ("%Y-%m-%dT%H:%M:%S%z", None, "2023-07-01T12:00:00+9", Some(1_688_180_400)),
+        ("%d/%b/%Y:%H:%M:%S %z]", None, "01/Jul/2023:12:00:00 Z]", None),
+        // Time.strptime: any number of digits, names; what it does not know is local
+        ("%Y-%m-%d %H:%M:%S %Z", None, "2023-07-01 12:00:00 X", Some(1_688_252_400)),
+        ("%Y-%m-%d %H:%M:%S %Z", None, "2023-07-01 12:00:00 -8", Some(1_688_212_800)),
+        ("%Y-%m-%d %H:%M:%S %Z", None, "2023-07-01 12:00:00 MS7", None),
+        ("%FT%T%z", None, "2001-04-09T04:59:38BST0", None),
+        ("%FT%T%z", None, "2023-07-01T12:00:00+25:00", None),
+        ("%FT%T.%L%:z", Some("UTC"), "1999-02-02T06:08:07.3P", Some(917_935_687)),
+        ("%Y-%jT%H:%M", None, "2023-0T1:48", None),
+        ("%j]%m[", None, "400]03[", None),
+        ("%d-%b-%y %H.%M.%S %p", None, "06-Apr-91 0.2.8 AM0", Some(670_896_128)),
+        ("%s%L", None, "2023-13-01", Some(2022)),
+        ("%s", Some("+09:00"), "1700000000", Some(1_699_967_600)),
+        ("%iso8601", Some("+09:00"), "2023-07-01T12:00:00", Some(1_688_212_800)),
+        ("%iso8601", None, "2023-07-01", None),
+        ("%iso8601", None, "2023-07-01T24:00:00Z", Some(1_688_256_000)),
+        ("%iso8601", None, "2023-07-01T24:00:01Z", None),
+        // Time.parse finds what it can
+        ("", None, "1", None),
+        ("", None, "051", Some(i64::MIN)),
+        ("", None, "'0", Some(946_684_800)),
+        ("", None, "920206371.055", Some(i64::MIN)),
+        ("", None, "20230701", Some(1_688_169_600)),
+        ("", None, "2023-07-01 25:00:00", None),
+        ("", None, "2023-07-01T12:00:00 PST8", Some(1_688_212_800)),
+        ("", None, "2023-07-01 12:00:00 -0800", Some(1_688_241_600)),
+        ("", None, "12/25/2023 10:00", None),
+        ("", None, "25/12/2023 10:00", Some(1_703_498_400)),
+        ("", None, "3rd Feb 2001 04:05:06 PM", Some(981_216_306)),
+        ("", None, "Feb 3 01", Some(981_158_400)),
+        ("", None, "H31.04.30", Some(1_556_582_400)),
+        ("", None, "[20230701T120000.5+09:00]", Some(1_688_212_800)),
+        ("", None, "Sat", None),
+    ] {
+        let got = time(format, zone, text);
+        if want == Some(i64::MIN) {
+            assert!(got.is_some(), "{text:?}: on the present day");
+        } else {
+            let seconds = got.map(|time| time.div_euclid(S));
+            assert_eq!(seconds, want, "{text:?} by {format:?} in {zone:?}");
+        }
     }
 }
 
