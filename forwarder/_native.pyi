@@ -981,6 +981,9 @@ def msgpack_unpack(data: bytes) -> tuple[Any, int] | None:
         ValueError: what is there is not MessagePack.
     """
 
+def check_parse_options(options: dict[str, Any]) -> None:
+    """Raises ValueError (message, parameter) for what no parser takes, for one that does not use it too."""
+
 def none_parser(message_key: str, options: dict[str, Any]) -> CompiledParser:
     """The whole text as one field."""
 

@@ -36,6 +36,8 @@ _BOTH_FORMS = "times of RFC 3164 and RFC 3339 are both recognised"
 class CefParser(CommonParser):
     """One event for each text."""
 
+    own_time_format = "%b %d %Y %H:%M:%S"
+
     log_format = enum(
         "What stands before `CEF:`: a syslog header (`syslog`), nothing (`plain`), or either.",
         ("auto", "syslog", "plain"), "auto",

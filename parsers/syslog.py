@@ -27,6 +27,8 @@ class SyslogParser(CommonParser):
         ("rfc3164", "rfc5424", "auto"),
         "rfc3164",
     )
+    own_time_format = "%b %d %H:%M:%S"
+
     with_priority = boolean("Messages start with `<priority>`, which goes into the field `pri`.", False)
     time_format = string(
         "strptime format of the time, which may have spaces. Default: `%b %d %H:%M:%S` for RFC 3164, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from forwarder import _native
 from forwarder._native import CompiledFormatter
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import array, boolean, enum, string
@@ -36,7 +37,7 @@ def native(make: Callable[[], T], *, param: str | None = None) -> T:
     try:
         return make()
     except ValueError as error:
-        raise ConfigError(str(error), param=param) from error
+        raise ConfigError(str(error.args[0]), param=param) from error
 
 
 class CommonFormatter(Formatter):
@@ -56,6 +57,9 @@ class CommonFormatter(Formatter):
     _compiled: CompiledFormatter | None = None
 
     def configure(self) -> None:
+        """Checks the time parameters and compiles. Raises ConfigError."""
+        zone = self.zone
+        native(lambda: _native.check_parse_options({"time_format": "%s", "timezone": zone}), param="timezone")
         if self.time_type == "mixed" and not self.time_format and not self.time_format_fallbacks:
             raise ConfigError("time_type mixed needs time_format or time_format_fallbacks", param="time_type")
         self._compiled = native(self.make)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from forwarder import _native
 from forwarder._native import CompiledParser
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import array, boolean, duration, enum, expression, hash_, string
@@ -24,6 +25,9 @@ class CommonParser(Parser):
 
     A subclass that overrides a default declares the parameter again.
     """
+
+    own_time_format: ClassVar[str | None] = None
+    """The format of times where no `time_format` is set, in a parser of texts that have one."""
 
     types = hash_(
         "Types of fields: `field:integer,other:time:%Y-%m-%d` or a JSON object. Known: string, integer, "
@@ -63,8 +67,11 @@ class CommonParser(Parser):
             raise ConfigError(
                 "utc and localtime contradict each other: use only one of them", param="localtime"
             )
-        if self.time_type == "mixed" and not self.time_format and not self.time_format_fallbacks:
-            raise ConfigError("time_type mixed needs time_format or time_format_fallbacks", param="time_type")
+        options = self.options()
+        self.compile_with(
+            _native.check_parse_options,
+            {**options, "time_format": options["time_format"] or self.own_time_format},
+        )
 
     def options(self) -> dict[str, Any]:
         """The common parameters as native `*_parser(...)` functions take them.

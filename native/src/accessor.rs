@@ -17,6 +17,17 @@ pub struct Accessor {
     steps: Vec<Step>,
 }
 
+/// There is something on the way to a field that has no fields or elements, or others: a text, or an array
+/// where a hash is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoWay;
+
+impl From<Malformed> for NoWay {
+    fn from(_: Malformed) -> Self {
+        NoWay
+    }
+}
+
 /// Whether `token` is a key that is written `key` in a configuration.
 #[inline]
 #[must_use]
@@ -64,16 +75,31 @@ impl Accessor {
     /// The value (its MessagePack bytes) in a record of `pairs` pairs; None where there is none.
     #[must_use]
     pub fn get<'a>(&self, body: &'a [u8], pairs: usize) -> Option<&'a [u8]> {
-        let (first, rest) = self.steps.split_first()?;
+        self.dig(body, pairs).ok().flatten()
+    }
+
+    /// The same as Ruby's `dig`.
+    ///
+    /// # Errors
+    /// [`NoWay`] where a step does not fit the value that it starts from.
+    pub fn dig<'a>(&self, body: &'a [u8], pairs: usize) -> Result<Option<&'a [u8]>, NoWay> {
+        let Some((first, rest)) = self.steps.split_first() else { return Ok(None) };
         let mut pos = 0;
-        seek(body, &mut pos, Token::Map(pairs), first).ok()??;
+        if seek(body, &mut pos, Token::Map(pairs), first)?.is_none() {
+            return Ok(None);
+        }
         for step in rest {
-            let head = read_token(body, &mut pos).ok()?;
-            seek(body, &mut pos, head, step).ok()??;
+            let head = read_token(body, &mut pos)?;
+            if seek(body, &mut pos, head, step)?.is_none() {
+                return match (head, step) {
+                    (Token::Nil | Token::Map(_), _) | (Token::Array(_), Step::Index(_)) => Ok(None),
+                    _ => Err(NoWay),
+                };
+            }
         }
         let start = pos;
-        skip_value(body, &mut pos).ok()?;
-        Some(&body[start..pos])
+        skip_value(body, &mut pos)?;
+        Ok(Some(&body[start..pos]))
     }
 
     /// Appends the pairs of a record without the accessor's field, and says how many they are. A record

@@ -1,8 +1,8 @@
 //! The grep filter: which events go on, by regexps over their fields.
 //!
 //! Semantics: Fluentd's filter_grep. A missing field is matched as an empty text, values other than text by
-//! their `to_s`, and each invalid sequence of a text counts as `?`. An event whose match had to be given up
-//! goes on, as where Ruby's regexp raises.
+//! their `to_s`, and each invalid sequence of a text counts as `?`. An event goes on where Ruby raises: the match
+//! had to be given up, or a text is on the way to a nested field.
 
 use std::borrow::Cow;
 
@@ -82,7 +82,9 @@ impl Condition {
     ) -> Result<bool, Mismatch> {
         let value = match &self.key {
             Key::Field(field) => found.value(entry.body, *field),
-            Key::Nested(accessor) => accessor.get(entry.body, entry.pairs),
+            Key::Nested(accessor) => {
+                accessor.dig(entry.body, entry.pairs).map_err(|_| Mismatch::Malformed)?
+            }
         };
         let text = match value.map(|value| (value, read_token(value, &mut 0))) {
             None => Cow::Borrowed(&b""[..]),

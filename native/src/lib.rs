@@ -137,6 +137,8 @@ mod _native {
     #[pymodule_export]
     use crate::none::none_parser;
     #[pymodule_export]
+    use crate::options::check_parse_options;
+    #[pymodule_export]
     use crate::parser_filter::{ParserFilter, ParserFilterResult};
     #[pymodule_export]
     use crate::partition::Partitioner;

@@ -40,6 +40,13 @@ impl From<Invalid> for PyErr {
     }
 }
 
+/// `check_parse_options(options)`: raises for what no parser takes, for one that does not use it too.
+#[pyfunction]
+pub fn check_parse_options(options: &Bound<'_, PyDict>) -> PyResult<()> {
+    FieldRules::new(&ParseOptions::from_dict(options)?)?;
+    Ok(())
+}
+
 /// The common parameters of a `<parse>` section.
 #[derive(Debug, Clone)]
 pub struct ParseOptions {

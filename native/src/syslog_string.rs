@@ -26,13 +26,14 @@ fn priority(text: &[u8], at: &mut usize) -> Result<i64, Mismatch> {
     Ok(text_to_integer(&text[1..end]))
 }
 
-/// The time of a format that is not the default's: words parted by single spaces.
+/// The time of a format that is not the default's: words parted by single spaces. Gives where the rest starts, and
+/// whether the words are a time, which is reported only where the rest fits.
 fn read_words(
     format: &HeaderFormat,
     time: &mut HeaderTime,
     text: &[u8],
     at: usize,
-) -> Result<usize, Mismatch> {
+) -> Result<(usize, Result<(), Mismatch>), Mismatch> {
     let mut end = at;
     for _ in 0..format.words {
         if text.get(end) == Some(&b' ') {
@@ -40,7 +41,7 @@ fn read_words(
         }
         end = space(text, end).ok_or(Mismatch::InvalidTime)? + 1;
     }
-    time.read(format, text, at)
+    Ok((end, time.read(format, text, at).map(|_| ())))
 }
 
 /// RFC 3164.
@@ -55,7 +56,6 @@ pub(crate) fn parse_rfc3164(
     if parser.options.with_priority {
         pri = Some(priority(text, &mut at)?);
     }
-    // a time that does not fit is reported only where the rest fits
     let timed = if format.fixed_width {
         let end = match text.get(at + 15) {
             Some(b' ') => at + 15,
@@ -66,8 +66,9 @@ pub(crate) fn parse_rfc3164(
         at = end + 1;
         timed
     } else {
-        at = read_words(format, time, text, at)?;
-        Ok(())
+        let (end, timed) = read_words(format, time, text, at)?;
+        at = end;
+        timed
     };
     let host_end = space(text, at).ok_or(Mismatch::NoMatch)?;
     event.text(HOST, &text[at..host_end]);
@@ -120,7 +121,12 @@ pub(crate) fn parse_rfc5424(
         pri = Some(priority(text, &mut at)?);
         at = space(text, at).ok_or(Mismatch::InvalidTime)? + 1;
     }
-    at = read_words(&parser.rfc5424, time, text, at)?;
+    let format = &parser.rfc5424;
+    let (end, timed) = match text.get(at) {
+        Some(b' ') if format.words == 1 => (at + 1, Err(Mismatch::InvalidTime)),
+        _ => read_words(format, time, text, at)?,
+    };
+    at = end;
     for key in [HOST, IDENT, PID, MSGID] {
         let end = space(text, at).ok_or(Mismatch::NoMatch)?;
         event.text(key, &text[at..end]);
@@ -141,6 +147,7 @@ pub(crate) fn parse_rfc5424(
     if at < text.len() {
         event.text(MESSAGE, chomp(&text[at + 1..]));
     }
+    timed?;
     if parser.options.common.keep_time_key {
         event.text(TIME, &time.text);
     }

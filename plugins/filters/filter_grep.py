@@ -6,7 +6,7 @@ missing field counts as an empty text, values other than text are matched as Rub
 what is no UTF-8 as `?`.
 
 *Delivery*: what does not match is dropped by this filter. An event whose match takes too many steps goes on,
-with a warning.
+with a warning; likewise one with a text, a number or a list of other things above a nested key.
 
 *Differs from Fluentd*: in nothing known.
 """
@@ -82,7 +82,7 @@ class GrepFilter(Filter):
         """The events that go on."""
         kept, failed = self._native.apply(batch)
         if failed:
-            self.log_repeated("the pattern needs too many steps, events go on", count=failed)
+            self.log_repeated("cannot match: too many steps, or no hash above the field; events go on", count=failed)
         return batch if kept is None else kept
 
     def _numbered(self, word: str) -> _Group:

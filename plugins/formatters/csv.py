@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from forwarder import _native
 from forwarder.api import CompiledFormatter, ConfigError, array, boolean, string
-from forwarder.api.formatting import LineFormatter
+from forwarder.api.formatting import CommonFormatter
 
 
-class CsvFormatter(LineFormatter):
+class CsvFormatter(CommonFormatter):
     """Records as rows."""
 
     fields = array("The fields, in order: names, or record accessors such as `$.user.name`.", of="string")
@@ -24,5 +24,4 @@ class CsvFormatter(LineFormatter):
         if not fields:
             raise ConfigError("expected at least one field", param="fields")
         delimiter = "\t" if self.delimiter in ("TAB", r"\t") else self.delimiter
-        newline = self.line_end(self.add_newline)
-        return _native.csv_formatter(fields, delimiter, self.force_quotes, newline)
+        return _native.csv_formatter(fields, delimiter, self.force_quotes, "\n" if self.add_newline else "")
