@@ -7,8 +7,8 @@ no event (`limit`).
 
 *Differs from Fluentd*: one engine whatever `json_parser` says. A number that 64 bits cannot hold becomes a
 string of its digits (Fluentd fails when it writes the event), one beyond a double's range likewise. Bytes
-that are not UTF-8 are kept; half a surrogate pair (`\\ud800`) becomes U+FFFD. As by Oj,
-comments, a byte order mark, `NaN`, `Infinity`, raw control characters and unknown escapes are accepted.
+that are not UTF-8 are kept. As by Oj, comments within the text, `NaN`, `Infinity`, raw control characters and
+unknown escapes are accepted; a byte order mark and half a surrogate pair (`\\ud800`) are not.
 """
 
 from __future__ import annotations

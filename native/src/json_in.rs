@@ -1,10 +1,11 @@
 //! JSON to MessagePack in one pass, without a tree in between.
 //!
-//! RFC 8259, with what Fluentd's default library (Oj) takes beyond it: comments, a byte order mark, raw
-//! control characters and unknown escapes (`\x` is `x`) within strings, NaN, Infinity. What JSON can say and
-//! MessagePack cannot is kept, never changed silently:
+//! RFC 8259, with what Fluentd's default library (Oj) takes beyond it: comments before the end of the value, raw
+//! control characters and unknown escapes (`\x` is `x`) within strings, NaN, Infinity, anything behind a zero
+//! byte; and, as there, without escapes for half a surrogate pair. What JSON can say and MessagePack cannot is kept,
+//! never changed silently:
 //! - a number beyond 64 bits (or beyond a double's range) becomes a string of its digits;
-//! - a string that is not UTF-8 becomes `bin`; an escape for half a surrogate pair becomes U+FFFD;
+//! - a string that is not UTF-8 becomes `bin`;
 //! - of a key that stands twice in an object the last value counts, at the place of the first.
 
 mod duplicates;
@@ -81,8 +82,7 @@ impl<'a> Reader<'a> {
             return Err(Mismatch::Limit);
         }
         scratch.keys.clear();
-        let at = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        Ok(Reader { text, at, valid: simdutf8::basic::from_utf8(text).is_ok(), scratch })
+        Ok(Reader { text, at: 0, valid: simdutf8::basic::from_utf8(text).is_ok(), scratch })
     }
 
     /// The next byte that is no white space, without taking it.
@@ -120,12 +120,13 @@ impl<'a> Reader<'a> {
         self.at += 1;
     }
 
-    /// Whether nothing but white space follows.
+    /// Whether nothing but white space follows, or a zero byte.
     ///
     /// # Errors
     /// `NoMatch` where something does.
     pub fn end(&mut self) -> Result<(), Mismatch> {
-        if self.skip_space()?.is_none() { Ok(()) } else { Err(INVALID) }
+        let rest = self.text[self.at..].iter().find(|byte| !b" \t\n\x0c\r".contains(byte));
+        if matches!(rest, None | Some(0)) { Ok(()) } else { Err(INVALID) }
     }
 
     /// Appends the next value.
@@ -282,13 +283,12 @@ impl<'a> Reader<'a> {
                     let mut code = hex4(self.text, self.at)?;
                     self.at += 4;
                     if (0xd800..0xdc00).contains(&code) && self.text[self.at..].starts_with(b"\\u") {
+                        // Oj takes any escape for the second half
                         let low = hex4(self.text, self.at + 2)?;
-                        if (0xdc00..0xe000).contains(&low) {
-                            code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-                            self.at += 6;
-                        }
+                        code = 0x10000 + ((code - 0xd800) << 10) + (low & 0x3ff);
+                        self.at += 6;
                     }
-                    let char = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+                    let char = char::from_u32(code).ok_or(INVALID)?;
                     unescaped.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
                 }
                 // the character itself, which also goes for `"`, `\` and `/`; it may have several bytes

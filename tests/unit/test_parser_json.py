@@ -51,8 +51,15 @@ def value(text: str | bytes) -> Any:
         ("", "unmatched"),
         ("{bad", "unmatched"),
         ("\x00", "unmatched"),
-        ("/* a */ {} // b", [(None, {})]),
-        ("\ufeff{}", [(None, {})]),
+        # as Oj 3.14 in Fluentd
+        ("/* a */ {/**/} ", [(None, {})]),
+        ("{} // b", "unmatched"),
+        ("{} /* b */", "unmatched"),
+        ("\ufeff{}", "unmatched"),
+        ("{}\x00x", [(None, {})]),
+        ('{"a":"\\ud83d"}', "unmatched"),
+        ('{"a":"\\ude00"}', "unmatched"),
+        ('{"a":"\\ud83d\\u0041"}', [(None, {"a": "\U0001f441"})]),
     ],
 )
 def test_objects_are_events(text: str, expected: Any) -> None:
@@ -75,8 +82,6 @@ def test_objects_are_events(text: str, expected: Any) -> None:
         ("1.0", 1.0),
         ("123456789.123456789123456789", 123456789.12345679),
         (r'"\ud83d\ude00\u00e9"', "😀é"),
-        (r'"\ud800"', "\ufffd"),
-        (r'"\udc00x\ud800\u0041"', "\ufffdx\ufffdA"),
         (b'"a\xffb"', b"a\xffb"),
         (b'"\\n\xff"', b"\n\xff"),
         ('"a\tb\x00\x7f"', "a\tb\x00\x7f"),
@@ -184,7 +189,8 @@ def comparable(read: Any) -> Any:
         case float():
             return "too large" if math.isinf(read) else read
         case str():
-            return read.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            read.encode()  # refuses halves of surrogate pairs, as the parser does
+            return read
         case list():
             return [comparable(item) for item in read]
         case dict():
@@ -213,7 +219,7 @@ FRAGMENTS = st.sampled_from(
 @example(b"1.0E5")
 @example(b"-0")
 def test_it_takes_what_python_takes_and_nothing_else(text: bytes) -> None:
-    if re.search(rb'/|\f|\xef\xbb\xbf|\\[^"\\/bfnrtu]', text) or not is_utf8(text):
+    if re.search(rb'/|\f|\0|\\[^"\\/bfnrtu]', text) or not is_utf8(text):
         return  # comments and the like, which Python does not take
     found = value(text)
     try:
