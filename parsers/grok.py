@@ -102,7 +102,12 @@ class GrokParser(CommonParser):
         """Name or index -> pattern and options. A name that stands twice keeps the later pattern."""
         common = self.options()
         if self.grok_pattern is not None:
-            return {"grok_pattern": (self.grok_pattern, {**common, "time_key": self.time_key or "time"})}
+            return {
+                "grok_pattern": (
+                    self.grok_pattern,
+                    {**common, "time_key": "time" if self.time_key is None else self.time_key},
+                )
+            }
         # Of the common parameters only these reach the sections, as in the plugin.
         return {
             section.name if section.name is not None else index: (

@@ -73,7 +73,11 @@ class Inject(Section):
     def _make(self, worker_id: int) -> _native.Inject | None:
         if not (self.hostname_key or self.worker_id_key or self.tag_key or self.time_key):
             return None
-        hostname = (self.hostname_key, socket.gethostname() if self.hostname is None else self.hostname) if self.hostname_key else None
+        hostname = (
+            (self.hostname_key, socket.gethostname() if self.hostname is None else self.hostname)
+            if self.hostname_key
+            else None
+        )
 
         def made(zone: str | None) -> _native.Inject:
             return _native.Inject(

@@ -155,10 +155,14 @@ def _hash(text: str, of: str | None) -> Converted:
             raise ConfigError(f"hash required, but got {text!r}")
     else:
         items = {}
-        for pair in _COMMA.split(text.strip()):
-            if pair:
-                key, colon, value = pair.partition(":")
-                items[key] = value if colon else None
+        pairs = _COMMA.split(text.strip())
+        while pairs and not pairs[-1]:
+            pairs.pop()
+        for pair in pairs:
+            if not pair:
+                raise ConfigError(f"expected a key and a value between two commas: {text!r}")
+            key, colon, value = pair.partition(":")
+            items[key] = value if colon else None
     if of is None:
         return Converted(items)
     for key, item in items.items():

@@ -66,7 +66,7 @@ impl Apache2 {
             write_str(&mut key, name.as_bytes());
             Some((group(name)?, key, *kind))
         });
-        let spec = TimeSpec { format: Some(TIME_FORMAT.into()), ..TimeSpec::default() };
+        let spec = TimeSpec { format: Some(TIME_FORMAT.into()), ..options.time.clone() };
         Ok(Apache2 {
             fields: fields.collect(),
             time_group: group(TIME).unwrap_or_default(),

@@ -82,7 +82,9 @@ class GrepFilter(Filter):
         """The events that go on."""
         kept, failed = self._native.apply(batch)
         if failed:
-            self.log_repeated("cannot match: too many steps, or no hash above the field; events go on", count=failed)
+            self.log_repeated(
+                "cannot match: too many steps, or no hash above the field; events go on", count=failed
+            )
         return batch if kept is None else kept
 
     def _numbered(self, word: str) -> _Group:

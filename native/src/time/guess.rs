@@ -114,7 +114,8 @@ impl Found {
     /// Three parts in the order that the form gives; what looks like a year (a quote, more than two digits) is
     /// one, and the others move.
     fn set_date<'a>(&mut self, mut year: Part<'a>, mut month: Part<'a>, mut day: Part<'a>) {
-        let quoted_or_long = |part: Part<'_>| part.is_some_and(|part| part.first() == Some(&b'\'') || part.len() > 2);
+        let quoted_or_long =
+            |part: Part<'_>| part.is_some_and(|part| part.first() == Some(&b'\'') || part.len() > 2);
         if year.is_some() && month.is_some() && day.is_none() {
             (year, month, day) = (None, year, month);
         }
@@ -326,8 +327,9 @@ const NUMBER: &str = r"(?<!\d)\d+";
 /// Each form as PCRE2 sees it, letters in any case. A text that the second expression matches has no such form.
 fn forms() -> Vec<(Form, String, &'static str)> {
     use Form::{
-        Alone, BeforeChrist, Clock, Dashes, DayMonthDashes, DayMonthYear, DayName, DayOfYear, Dots, Era, MonthDashes,
-        MonthDayYear, MonthName, NoYear, NoYearCompact, Ordinal, QuotedYear, Run, Slashes, Week, WeekDay, YearAndDay,
+        Alone, BeforeChrist, Clock, Dashes, DayMonthDashes, DayMonthYear, DayName, DayOfYear, Dots, Era,
+        MonthDashes, MonthDayYear, MonthName, NoYear, NoYearCompact, Ordinal, QuotedYear, Run, Slashes, Week,
+        WeekDay, YearAndDay,
     };
     let half = r"[ap](?:m\b|\.m\.)";
     let zone = concat!(

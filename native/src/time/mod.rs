@@ -267,6 +267,8 @@ fn looks_numeric(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| {
         text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE_".contains(&byte))
             && text.bytes().next_back().is_some_and(|last| last.is_ascii_digit())
+            && !text.contains("__")
+            && text.starts_with(|first: char| first != '_')
             && text.replace('_', "").parse::<f64>().is_ok()
     })
 }
