@@ -30,7 +30,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Final, NamedTuple, overload
 
 from forwarder._native import ChunkRecords, Segments
@@ -41,6 +40,7 @@ from forwarder.buffer.lock import FolderLock
 from forwarder.buffer.quarantine import Quarantine
 from forwarder.buffer.recent import RECENT_BYTES, Recent
 from forwarder.buffer.stage import Buffer, Step
+from forwarder.buffer.syncing import Syncing
 
 if TYPE_CHECKING:
     from forwarder._native import MemoryLoan
@@ -183,13 +183,7 @@ class FileBuffer(Buffer):
         self.quarantine = Quarantine(options.place.store, options.dir_mode, options.file_mode)
         self._lock: FolderLock | None = None
         self._recovered = False
-        self._sync_lock = Lock()
-        self._synced = 0
-        self._sync_error: tuple[int, OSError] | None = None
-        """Up to which byte the last failed sync may have cost what was appended."""
-        self._sync_wanted = Event()
-        self._stopping = Event()
-        self._sync_thread: Thread | None = None
+        self._syncing = Syncing(self._segments, options.fsync, options.fsync_seconds, self._report)
         self._refuse_until = 0.0
         self._recent = Recent(options.recent_bytes)
         self._now = 0.0
@@ -214,9 +208,7 @@ class FileBuffer(Buffer):
         except BaseException:
             self.close()
             raise
-        if options.fsync in ("interval", "chunk"):
-            self._sync_thread = Thread(target=self._sync_now_and_then, name="buffer-sync", daemon=True)
-            self._sync_thread.start()
+        self._syncing.start()
         return recovery
 
     def peek(self, now: float, wall: float) -> Recovery:
@@ -225,16 +217,8 @@ class FileBuffer(Buffer):
 
     def close(self) -> None:
         """Closes all files; an empty buffer takes them away. Nothing can be read or removed any more."""
-        if self._sync_thread is not None:
-            self._stopping.set()
-            self._sync_wanted.set()
-            self._sync_thread.join()
+        self._syncing.stop()
         empty = self._recovered and not any(True for _ in self.chunks())
-        if self.options.fsync != "never":
-            try:
-                self._segments.sync()
-            except OSError as error:
-                self._report("cannot sync the buffer", error)
         if empty:
             self._segments.sweep()
         self._segments.close()
@@ -294,8 +278,7 @@ class FileBuffer(Buffer):
         chunk.closed_at = time.time()
         chunk.end = self._segments.written
         self._journal.closed(chunk.records.id, self._totals(chunk))
-        if self.options.fsync == "chunk":
-            self._sync_wanted.set()
+        self._syncing.closed()
 
     def ended(self, chunk: BufferChunk) -> None:
         """Notes that the chunk is gone, and makes room."""
@@ -338,8 +321,8 @@ class FileBuffer(Buffer):
         records = ChunkRecords(os.urandom(16), int(chunk.created_at * 1e9), _pack_key(chunk.key))
         try:
             self._segments.append([(records, data, count, codec.number)])
-            if self.options.fsync != "never":
-                self.sync(raises=True)  # before the journal may say that the old one is gone
+            if self._syncing.ever:
+                self._syncing.sync(raises=True)  # before the journal may say that the old one is gone
         except OSError as error:
             self._segments.remove(records)
             self._report("cannot write the rest of a chunk: after a crash all of it comes again", error)
@@ -419,50 +402,12 @@ class FileBuffer(Buffer):
         Raises:
             OSError: with `fsync append`; otherwise it is reported.
         """
-        policy = self.options.fsync
-        if policy == "append":
-            self.sync(raises=True)
-        elif policy != "never":
-            self._segments.begin_writing()
-            if policy == "interval":
-                self._sync_wanted.set()
+        self._syncing.appended()
 
     def confirm(self, chunk: BufferChunk) -> None:
         """Waits with `fsync chunk` until the disk has a closed chunk; what goes wrong is reported."""
-        if self.options.fsync == "chunk" and isinstance(chunk, FileChunk):
-            self.sync(upto=chunk.end)
-
-    def sync(self, *, upto: int | None = None, raises: bool = False) -> None:
-        """Writes everything to the disk. Who comes while another syncs shares its work; `upto`: whose data
-        end there."""
-        written = self._segments.written if upto is None else upto
-        with self._sync_lock:
-            if self._synced >= written:
-                return
-            if raises and self._sync_error is not None and written <= self._sync_error[0]:
-                # it was in the file whose sync has failed, which is not tried again: that would lie
-                raise self._sync_error[1]
-            reached = self._segments.written
-            try:
-                self._segments.sync()
-            except OSError as error:
-                # nothing more goes to that file; what was appended meanwhile may have
-                self._sync_error = (self._segments.written, error)
-                if raises:
-                    raise
-                self._report("cannot sync the buffer", error)
-            else:
-                self._synced = reached
-
-    def _sync_now_and_then(self) -> None:
-        """The thread of `fsync interval` and `chunk`; sleeps while there is nothing to sync."""
-        pause = self.options.fsync_seconds if self.options.fsync == "interval" else 0.0
-        while True:
-            self._sync_wanted.wait()
-            if self._stopping.wait(pause):
-                return
-            self._sync_wanted.clear()
-            self.sync()
+        if isinstance(chunk, FileChunk):
+            self._syncing.confirm(chunk.end)
 
     @property
     def usage(self) -> tuple[int, int, int]:

@@ -526,7 +526,7 @@ def test_a_sync_that_failed_fails_for_everybody_who_waited_for_it(tmp_path: Path
     buffer, _ = opened(tmp_path, fsync="append")
     buffer.append(PLAIN, b"one", 1, 1.0, 1000.0)
     buffer.append(PLAIN, b"two", 1, 1.0, 1000.0)
-    buffer._segments = FailingSync(buffer._segments)  # type: ignore[assignment]
+    buffer._syncing._segments = FailingSync(buffer._segments)  # type: ignore[assignment]
     for _ in range(2):  # two threads, one sync
         with pytest.raises(OSError, match="Input/output error"):
             buffer.settle()
@@ -541,7 +541,7 @@ def test_when_the_disk_is_asked_to_confirm(
 ) -> None:
     buffer, _ = opened(tmp_path, fsync=policy, fsync_seconds=0.001)
     done: list[str] = []
-    monkeypatch.setattr(buffer, "sync", lambda **_: done.append("sync"))
+    monkeypatch.setattr(buffer._syncing, "sync", lambda **_: done.append("sync"))
     buffer.append(PLAIN, b"x", 1, 1.0, 1000.0)
     buffer.settle()
     if policy == "interval":
@@ -568,7 +568,7 @@ def test_a_closed_chunk_is_on_the_disk_before_it_is_written(tmp_path: Path) -> N
     assert isinstance(chunk, FileChunk)
     buffer.append(PLAIN, b"the next one", 1, 1.0, 1000.0)
     buffer.confirm(chunk)
-    assert buffer._synced >= chunk.end > 4_000_000
+    assert buffer._syncing.reached >= chunk.end > 4_000_000
     assert chunk.read() == bytes(4_000_000)
     buffer.close()
 
