@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import Any
 
 from forwarder.api.errors import ConfigError
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints all findings; 1 if there are errors (with --strict: or warnings), else 0."""
-    path = args.file or args.config or "/etc/fluent/fluent.conf"
+    path = args.file or args.config or os.environ.get("FLUENT_CONF", "/etc/fluent/fluent.conf")
     diagnostics = Diagnostics()
     root = check(path, diagnostics, plugin_folders=args.plugin)
     if args.json:

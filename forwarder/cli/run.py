@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 
+from forwarder import __version__
 from forwarder.runtime.options import Options
 
 HELP = "run a configuration"
@@ -13,7 +15,8 @@ _LEVELS = ("trace", "debug", "info", "warn", "error")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command line."""
     add = parser.add_argument
-    add("-c", "--config", metavar="FILE", default="/etc/fluent/fluent.conf", help="configuration file")
+    add("-c", "--config", metavar="FILE", default=os.environ.get("FLUENT_CONF", "/etc/fluent/fluent.conf"),
+        help="configuration file (default: FLUENT_CONF, or /etc/fluent/fluent.conf)")  # fmt: skip
     add("-i", "--inline-config", metavar="TEXT", help="configuration text added to the file's")
     add("-p", "--plugin", metavar="DIR", action="append", default=[], help="folder of plugins")
     add("-o", "--log", metavar="FILE", help="log file instead of the standard error stream")
@@ -41,11 +44,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--chroot", metavar="DIR", help="change the root folder")
     add("--workers", type=_positive, metavar="N", help="worker processes, instead of <system> workers")
     add("-d", "--daemon", metavar="PIDFILE", help="run in the background, with the process's number there")
-    add("--log-rotate-age", metavar="AGE", help="daily, weekly, monthly, or how many log files there may be")
+    add(
+        "--log-rotate-age",
+        type=_age,
+        metavar="AGE",
+        help="daily, weekly, monthly, or how many log files there may be",
+    )
     add("--log-rotate-size", type=_positive, metavar="BYTES", help="log file size that starts a new file")
     add("--disable-shared-socket", action="store_true", help="workers bind sockets of their own")
+    add("--log-event-verbose", action="store_true", help="own log lines of the stop become events too")
+    add("--conf-encoding", metavar="NAME", default="utf-8-sig",
+        help="encoding of the configuration file; what it includes is UTF-8")  # fmt: skip
     for name in ("--use-v1-config", "--enable-input-metrics", "--disable-input-metrics"):
         add(name, action="store_true", help="accepted, no effect")
+    for names, word in (
+        (("-I",), "PATH"), (("-r",), "NAME"), (("-g", "--gemfile"), "FILE"), (("-G", "--gem-path"), "PATH"),
+    ):  # fmt: skip
+        add(*names, metavar=word, help="accepted, no effect: there is no Ruby")
+    add("--version", action="version", version=f"forwarder {__version__}")
     add("--no-supervisor", action="store_true", help="one process, as in a container")
     add("--under-supervisor", action="store_true", help=argparse.SUPPRESS)
     add("--suppress-config-dump", action="store_true", help="accepted: the configuration is never logged")
@@ -66,7 +82,9 @@ def run(args: argparse.Namespace) -> int:
         dry_run=args.dry_run,
         without_source=args.without_source,
         source_only=args.with_source_only or None,
+        encoding=args.conf_encoding,
         sizes=args.enable_size_metrics,
+        log_event_verbose=args.log_event_verbose,
         strict=args.strict_config_value,
         yaml=args.config_file_type != "guess",
         repeat_seconds=args.emit_error_log_interval,
@@ -103,6 +121,12 @@ def _positive(text: str) -> int:
     if number < 1:
         raise ValueError(text)
     return number
+
+
+def _age(text: str) -> str:
+    if text not in ("daily", "weekly", "monthly"):
+        int(text)
+    return text
 
 
 def _yes(text: str) -> bool:

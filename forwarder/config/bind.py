@@ -274,12 +274,9 @@ class _Binder:
         for found in element.params.values():
             element.used.add(found.name)
             if found.use_default:
-                self.ok = False
-                self.diagnostics.error(
-                    f"{found.name} has no default value for use_default", found.position,
-                    section=f"{self.path} > {element.title}", param=found.name,
-                )  # fmt: skip
-            values[found.name] = found.value if found.native is None else found.native
+                values[found.name] = "default"  # there is none: as in Fluentd it is the word
+            else:
+                values[found.name] = found.value if found.native is None else found.native
         return values
 
     def plugin(self, element: Element, declared: SectionParam[Any]) -> Plugin | None:

@@ -28,17 +28,18 @@ def load(
     env: Mapping[str, str] | None = None,
     worker_id: int = 0,
     yaml: bool = False,
+    encoding: str = "utf-8-sig",
 ) -> Element:
     """Reads a configuration file and all that it includes; `.yaml` and `.yml` are YAML.
 
     Args:
         path: the file. diagnostics: takes the warnings. env: for embedded code, default `os.environ`.
-        yaml: it is YAML whatever its name is.
+        yaml: it is YAML whatever its name is. encoding: of this file; what it includes is UTF-8.
 
     Raises:
         ConfigError: no such file, or (ConfigSyntaxError, with a position) no configuration.
     """
-    return parse_text(read_text(path), path, diagnostics, env=env, worker_id=worker_id, yaml=yaml)
+    return parse_text(read_text(path, encoding), path, diagnostics, env=env, worker_id=worker_id, yaml=yaml)
 
 
 def parse_text(
@@ -81,11 +82,11 @@ def add_include_dir(root: Element, diagnostics: Diagnostics | None = None, *, wo
             root.elements.extend(added.elements)
 
 
-def read_text(path: str) -> str:
+def read_text(path: str, encoding: str = "utf-8-sig") -> str:
     """A file's text.
 
     Raises:
-        ConfigError: it cannot be read, or is not UTF-8.
+        ConfigError: it cannot be read, or is not in that encoding.
     """
     try:
         with open(path, "rb") as file:
@@ -95,10 +96,13 @@ def read_text(path: str) -> str:
     except ValueError as error:  # a NUL in the name
         raise ConfigError(f"cannot read configuration file {path!r}: {error}") from error
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}:{line}: configuration file is not UTF-8 (byte {error.start})") from error
+        name = "UTF-8" if encoding == "utf-8-sig" else encoding
+        raise ConfigError(f"{path}:{line}: configuration file is not {name} (byte {error.start})") from error
+    except LookupError as error:
+        raise ConfigError(f"configuration file {path}: {error}") from error
 
 
 class _Reader:

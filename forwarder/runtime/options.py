@@ -28,6 +28,10 @@ class Options(NamedTuple):
     """As `<system> enable_size_metrics`."""
     strict: bool = False
     """Doubtful numbers are errors."""
+    encoding: str = "utf-8-sig"
+    """Of the configuration file."""
+    log_event_verbose: bool = False
+    """As `<system> log_event_verbose`."""
     yaml: bool = False
     """The configuration is YAML whatever its file is called."""
     repeat_seconds: float | None = None

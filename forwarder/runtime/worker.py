@@ -92,13 +92,18 @@ class Loaded:
         structure = read_structure(self.root, diagnostics, worker_id=worker_id, workers=self.options.workers)
         if self.options.sizes:
             structure.system.enable_size_metrics = True
+        if self.options.log_event_verbose:
+            structure.system.log_event_verbose = True
         return structure
 
     def build(self, keeper: Keeper | None, diagnostics: Diagnostics | None = None) -> Engine:
         """A new engine of this configuration; `keeper`: what keeps its sockets. Raises ConfigError."""
         registry = Registry()
         for folder in self.options.plugin_dirs:
-            registry.add_directory(folder)
+            if os.path.isdir(folder):
+                registry.add_directory(folder)
+            elif diagnostics is not None:  # images of Fluentd name one that need not be there
+                diagnostics.warning(f"plugin folder {folder}: there is none")
         sockets = None
         system = self.structure.system
         shares = self.options.shares_sockets and not system.disable_shared_socket
@@ -153,12 +158,18 @@ class Loaded:
 
 def _read(options: Options, diagnostics: Diagnostics, worker_id: int) -> Element:
     def file() -> Element:
-        return load(options.config, diagnostics, worker_id=worker_id, yaml=options.yaml)
+        return load(
+            options.config, diagnostics, worker_id=worker_id, yaml=options.yaml, encoding=options.encoding
+        )
 
     if options.inline is None:
         return file()
     root = file() if options.config != os.devnull else None
-    inline = parse_text(options.inline, "inline_config", diagnostics, worker_id=worker_id)
+    # A back-slash and an n are a line end there, as in Fluentd.
+    inline = parse_text(
+        options.inline.replace("\\n", "\n"), os.path.join(os.path.dirname(options.config), "inline_config"),
+        diagnostics, worker_id=worker_id,
+    )  # fmt: skip
     if root is None:
         return inline
     root.params.update(inline.params)

@@ -46,6 +46,7 @@ CONFIGURATIONS = [
     (udp("@type regexp\nexpression /(?<a>.*)/im"), None),
     (udp("@type regexp\nexpression /(?<a>.*)/imx"), "right slash"),
     ("<system>\nfile_permission 0640\n</system>", None),
+    ('<filter>\n@type record_transformer\n<record>\na "#{use_default}"\n</record>\n</filter>', None),
 ]
 
 

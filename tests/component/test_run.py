@@ -230,9 +230,24 @@ def test_yaml_by_flag(conf: Path) -> None:
     assert (status, "not used" in log) == (0, False)
 
 
+def test_flags_of_fluentd_for_ruby_and_encodings(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conf.write_bytes("<source>\n@type once\n# \u00e9\n</source>\n".encode("latin-1"))
+    monkeypatch.setenv("FLUENT_CONF", str(conf))
+    status, log = Process(
+        "-p", str(conf.parent), "-p", "/no/such/plugins", "-I", "/x", "-r", "json", "-g", "x", "-G", "/x",
+        "--log-event-verbose", "--conf-encoding", "latin-1", "--log-rotate-age", "5", "--dry-run",
+        "-i", r"<match **>\n@type null\n<inline>\n</inline>\n</match>",
+    ).finish()  # fmt: skip
+    assert status == 0, log
+    assert "plugin folder /no/such/plugins: there is none" in log
+    assert "<inline>" in log
+
+
 @pytest.mark.parametrize(
     ("options", "mention"),
     [
+        (("--conf-encoding", "nope"), "nope"),
+        (("--log-rotate-age", "yearly"), "--log-rotate-age"),
         (("--user", "no-such-user"), "no-such-user"),
         (("--strict-config-value",), "flush_interval"),
         (("--workers", "0"), "--workers"),

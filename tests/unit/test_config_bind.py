@@ -225,7 +225,6 @@ def test_a_secondary_has_its_owners_type() -> None:
         ("tag t\n<limits>\n</limits>\n<limits>\n</limits>", ["error:", "twice", "fluent.conf:5", "line 3"]),
         ("tag t\n<client>\n</client>", ["error:", "<client HOST> needs an argument", "<source> > <client>"]),
         ("tag t\n<parse>\n@type nope\n</parse>", ["error:", "unknown parser plugin 'nope'", "fluent.conf:4"]),
-        ('tag t\n<record>\na "#{use_default}"\n</record>', ["error:", "a has no default"]),
         ("tag t\nport 12abc", ["warning:", "port", "'12abc'", "12 is used"]),
         ("tag t\nstrict maybe", ["warning:", "strict", "maybe", "not set"]),
         ("tag t\nold x", ["warning:", "old is deprecated: use new"]),
