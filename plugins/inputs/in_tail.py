@@ -15,9 +15,9 @@ that was made and renamed within its folder before it was ever opened is read to
 was truncated and has grown beyond where it was read is recognised by its first 64 bytes. The start of an
 event of several lines that has not come to its end stays unread in `pos_file`. The parsers `cri` and
 `docker` get lines whose parts are put together; parts without an end are given up after
-`multiline_flush_interval`, by default 5 seconds. With `emit_unmatched_lines` one event holds all lines that
-do not match. Files are looked at each second, of very many files 10,000 a second, besides what inotify
-says.
+`multiline_flush_interval`, by default 5 seconds. Lines of another `encoding` are UTF-8 for parsers and text
+formatters too. With `emit_unmatched_lines` one event holds all lines that do not match. Files are looked at
+each second, of very many files 10,000 a second, besides what inotify says.
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ class TailInput(Input):
     emit_unmatched_lines = boolean("Emit lines that do not parse, as `unmatched_line`.", False)
     enable_watch_timer = boolean("Look at the files each second.", True)
     enable_stat_watcher = boolean("Let inotify tell of changes.", True)
-    encoding = string("Encoding of the lines; with from_encoding: the one they are converted to.", None)
+    encoding = string(
+        "Encoding of the lines, which become UTF-8; with from_encoding: what it does not have becomes `?`.",
+        None,
+    )
     from_encoding = string("Encoding that the lines are in.", None)
     path_key = string("Field for the file's path.", None)
     open_on_every_update = boolean("Open and close the file each time it is read.", False)

@@ -189,6 +189,12 @@ def test_groups_share_a_limit(tmp_path: Path) -> None:
         ("encoding utf-8\nfrom_encoding utf-16le", "日本\n".encode("utf-16-le"), "日本"),
         ("encoding utf-8\nfrom_encoding ascii-8bit", b"te\x86st\n", "te\ufffdst"),
         ("encoding utf-8", b"te\x86st\n", b"te\x86st"),
+        ("encoding binary", b"te\x86st\n", b"te\x86st"),
+        # Fluentd's JSON and MessagePack have UTF-8 whatever the encoding is
+        ("encoding shift_jis", "日本\n".encode("cp932"), "日本"),
+        ("encoding iso-8859-1", b"\xe9t\xe9\n", "été"),
+        ("encoding utf-16le", "日本\n".encode("utf-16-le"), "日本"),
+        ("encoding euc-jp\nfrom_encoding utf-8", "日本\N{GRINNING FACE}\n".encode(), "日本?"),
     ],
 )  # fmt: skip
 def test_encodings(tmp_path: Path, extra: str, text: bytes, expected: str | bytes) -> None:

@@ -53,15 +53,15 @@ impl Charset {
     }
 }
 
-/// Makes lines of one encoding lines of another.
+/// Makes UTF-8 of lines, without what another encoding does not have.
 #[derive(Debug, Clone, Copy)]
 pub struct Decoder {
     from: Charset,
     to: Charset,
 }
 
-/// What the two parameters mean: what ends a line, and the conversion where there is one. `encoding` alone
-/// only says what the bytes are.
+/// What the two parameters mean: what ends a line, and how it becomes UTF-8 where it is something else.
+/// `encoding` alone says what the bytes are; Fluentd's JSON and MessagePack are UTF-8 whatever it is.
 ///
 /// # Errors
 /// (parameter, what is wrong).
@@ -75,15 +75,13 @@ pub fn decoding(
     };
     let (to, from) = (find("encoding", encoding)?, find("from_encoding", from_encoding)?);
     let eol = from.or(to).map_or(Eol::Byte, Charset::eol);
-    let decoder = match (from, to) {
-        (Some(from), Some(to)) if from != to => Some(Decoder { from, to }),
-        _ => None,
-    };
-    Ok((eol, decoder))
+    let decoder = to.map(|to| Decoder { from: from.unwrap_or(to), to });
+    let needed = |it: &Decoder| it.from != it.to || ![Charset::Ascii, Charset::Known(UTF_8)].contains(&it.to);
+    Ok((eol, decoder.filter(needed)))
 }
 
 impl Decoder {
-    /// Appends `line` in the other encoding; what cannot be converted is replaced, as Ruby does it.
+    /// Appends `line` as UTF-8; what cannot be converted is replaced, as Ruby does it.
     pub fn convert(&self, line: &[u8], out: &mut Vec<u8>) {
         let mut text = String::new();
         match self.from {
@@ -92,31 +90,20 @@ impl Decoder {
             Charset::Latin1 => text.extend(line.iter().map(|byte| char::from(*byte))),
             Charset::Known(from) => text.push_str(&from.decode_without_bom_handling(line).0),
         }
-        match self.to {
-            Charset::Known(to) if to == UTF_8 => out.extend_from_slice(text.as_bytes()),
-            Charset::Known(to) if to.output_encoding() != to => {
-                let big = to == encoding_rs::UTF_16BE;
-                for unit in text.encode_utf16() {
-                    out.extend_from_slice(&if big { unit.to_be_bytes() } else { unit.to_le_bytes() });
-                }
-            }
-            Charset::Known(to) => {
-                // characters that it has not become `?`, where the WHATWG's encoder would write `&#...;`
-                let mut buffer = [0; 8];
-                for character in text.chars() {
-                    let (bytes, _, failed) = to.encode(character.encode_utf8(&mut buffer));
-                    out.extend_from_slice(if failed { b"?" } else { &bytes });
-                }
-            }
-            Charset::Ascii => {
-                out.extend(
-                    text.chars()
-                        .map(|character| u8::try_from(character).ok().filter(u8::is_ascii).unwrap_or(b'?')),
-                );
-            }
-            Charset::Latin1 => {
-                out.extend(text.chars().map(|character| u8::try_from(character).unwrap_or(b'?')));
-            }
+        if self.from == self.to || text.is_ascii() {
+            out.extend_from_slice(text.as_bytes());
+            return;
+        }
+        let mut buffer = [0; 4];
+        for character in text.chars() {
+            let bytes = character.encode_utf8(&mut buffer);
+            let known = match self.to {
+                Charset::Ascii => character.is_ascii(),
+                Charset::Latin1 => u8::try_from(character).is_ok(),
+                // UTF-16, for which UTF-8 stands in here, has all
+                Charset::Known(to) => !to.encode(bytes).2,
+            };
+            out.extend_from_slice(if known { bytes.as_bytes() } else { b"?" });
         }
     }
 }
@@ -136,9 +123,11 @@ mod tests {
             ("cp1252", "utf-8", b"\x80\n", "€\n".as_bytes()),
             ("utf-16le", "utf-8", b"a\0\n\0", b"a\n"),
             ("utf-16be", "utf-8", b"\0a\0\n", b"a\n"),
-            ("utf-8", "iso-8859-1", "é日\n".as_bytes(), b"\xe9?\n"),
-            ("utf-8", "euc-jp", "日\u{1f600}\n".as_bytes(), b"\xc6\xfc?\n"),
-            ("utf-8", "utf-16le", b"a\n", b"a\0\n\0"),
+            ("utf-8", "iso-8859-1", "é日\n".as_bytes(), "é?\n".as_bytes()),
+            ("utf-8", "euc-jp", "日\u{1f600}\n".as_bytes(), "日?\n".as_bytes()),
+            ("utf-8", "utf-16le", "日\n".as_bytes(), "日\n".as_bytes()),
+            ("utf-16le", "utf-16le", b"\xe5\x65\n\0", "日\n".as_bytes()),
+            ("shift_jis", "shift_jis", b"\x93\xfa\x80\n", "日\u{80}\n".as_bytes()),
             ("utf-8", "us-ascii", "aé\n".as_bytes(), b"a?\n"),
         ] {
             let (_, decoder) = decoding(Some(to), Some(from)).unwrap();
@@ -152,7 +141,9 @@ mod tests {
     fn what_ends_a_line() {
         assert_eq!(decoding(None, None).unwrap().0, Eol::Byte);
         assert_eq!(decoding(Some("utf-8"), Some("utf-16be")).unwrap().0, Eol::Wide([0, b'\n']));
+        assert_eq!(decoding(Some("utf-16le"), None).unwrap().0, Eol::Wide([b'\n', 0]));
         assert!(decoding(Some("utf-8"), Some("UTF-8")).unwrap().1.is_none());
+        assert!(decoding(Some("ascii-8bit"), None).unwrap().1.is_none());
         assert_eq!(decoding(Some("no-such"), None).unwrap_err().0, "encoding");
         assert_eq!(decoding(Some("utf-8"), Some("utf-32")).unwrap_err().0, "from_encoding");
     }
