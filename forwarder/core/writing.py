@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from threading import Condition, Lock
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Final, cast
 
 from forwarder.api.errors import PartialWrite, UnrecoverableError
@@ -79,6 +80,7 @@ class ChunkWriter:
         except PartialWrite as error:
             self._settle(chunk, error, self._explained(output), by_secondary=by_secondary)
             self.failed(chunk, error, by_secondary=by_secondary)
+            clear_frames(error.__traceback__)
         except Exception as error:
             explained, broken = self._explained(output, fails=True), backup.rot(error)
             if broken is None and isinstance(error, UNRECOVERABLE):
@@ -90,6 +92,8 @@ class ChunkWriter:
                     self._repair(chunk, broken)
                 else:
                     self.failed(chunk, error, by_secondary=by_secondary)
+            # a plugin that has kept the error in a variable would keep the chunk's content with it
+            clear_frames(error.__traceback__)
         elapsed = self.now() - started
         if not delays(output):
             self.context.counters.time_flush(elapsed)

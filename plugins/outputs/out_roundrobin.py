@@ -43,7 +43,10 @@ class RoundRobinOutput(Output):
                 return store.admit(batch)
             except BufferOverflow as error:
                 full = error
-        raise full
+        try:
+            raise full
+        finally:
+            del full  # it has a traceback, which has this frame, which has the batch
 
     def process_batch(self, batch: EventBatch) -> None:
         for store in self._from_next(advance=True):
@@ -55,7 +58,10 @@ class RoundRobinOutput(Output):
                 if error.taken:
                     raise
                 full = error
-        raise full
+        try:
+            raise full
+        finally:
+            del full  # it has a traceback, which has this frame, which has the batch
 
     def _from_next(self, *, advance: bool) -> Iterator[Output]:
         """All stores, from the one on whose turn it is."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
+import weakref
 from threading import Event as Flag
 from threading import Thread
 
@@ -116,6 +118,37 @@ class Lines(Output):
 
     def write(self, chunk: Chunk) -> None:
         self.chunks.append(list(chunk.blocks()))
+
+
+class Content(list[bytes]):
+    """Can be watched, other than a list."""
+
+
+class Keeping(Output):
+    """Fails, with the error in a variable, as one does that tries several servers: a cycle with its frame."""
+
+    def __init__(self) -> None:
+        self.held: list[weakref.ref[Content]] = []
+
+    def write(self, chunk: Chunk) -> None:
+        content = Content(chunk.blocks())
+        self.held.append(weakref.ref(content))
+        last = OSError("no server takes it")
+        raise last
+
+
+def test_the_content_of_a_chunk_that_failed_is_not_kept() -> None:
+    gc.disable()  # which would end cycles some time
+    try:
+        config = buffered("retry_wait 1000\nflush_mode immediate", type_name="keeping")
+        with run(config, plugins={("output", "keeping"): Keeping}) as driver:
+            driver.emit("a", {"i": 1})
+            driver.wait_for(lambda: driver["out_keeping"].failures == 1)
+            output = driver.plugin("out_keeping")
+            assert isinstance(output, Keeping)
+            driver.wait_for(lambda: [ref() for ref in output.held] == [None])
+    finally:
+        gc.enable()
 
 
 def test_a_batch_larger_than_a_chunk_is_cut_at_events() -> None:
