@@ -20,7 +20,7 @@ from forwarder.config.element import Element, Parameter, Position, Source
 from forwarder.config.embedded import Embedded
 from forwarder.config.render import PLAIN, PLAIN_ARGUMENT, PLAIN_NAME, is_json, quote
 from forwarder.config.syntax import V1Parser
-from forwarder.config.yaml_syntax import YamlReader, _Value
+from forwarder.config.yaml_syntax import YamlReader, _Value, plain_scalar
 
 INCLUDE: Final = "@include"
 _CODE: Final = re.compile("\ue000(\\d+)\ue001")
@@ -447,7 +447,8 @@ def _scalar(text: str, *, plain: bool = True) -> str:
     """A text as a YAML scalar on one line."""
     if plain and text and text.isprintable():
         try:
-            if yaml.safe_load(f"- k: {text}") == [{"k": text}] and text != "<<":
+            found = yaml.safe_load(f"- k: {text}")
+            if found == [{"k": text}] and plain_scalar(text) == text and text != "<<":
                 return text
         except (yaml.YAMLError, ValueError):
             pass

@@ -8,6 +8,7 @@ section, a list of hashes several; `!include`, `!fluent/s "..."` (embedded code)
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +24,17 @@ _ARGUMENTS: Final = {"label": "$name", "filter": "$tag", "match": "$tag", "worke
 _NESTED: Final = ("label", "worker")
 _MAX_NODES: Final = 100_000
 _MAX_DEPTH: Final = 100
+
+_RESOLVER: Final = yaml.SafeLoader("")
+_WORDS: Final = {
+    "~": None, "null": None, "yes": True, "true": True, "on": True, "no": False, "false": False, "off": False,
+}  # fmt: skip
+_INTEGER: Final = re.compile(
+    r"[-+]?(?:0b[01_,]+|0x[0-9a-fA-F_,]+|0[0-7_,]+|0|[1-9](?:[0-9]|,[0-9]|_[0-9])*)", re.ASCII
+)
+_FLOAT: Final = re.compile(r"(?!(?:[-+]?\.)\Z)[-+]?(?:[0-9][0-9_,]*)?\.[0-9]*(?:[eE][-+][0-9]+)?", re.ASCII)
+_BASE_60: Final = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9]){1,2}", re.ASCII)
+_SYMBOL: Final = re.compile(r""":(?:(["'])(.*)\1|(.+))""")
 
 Include = Callable[[str, Position], list[Source]]
 """The files that `!include` of a pattern takes."""
@@ -122,7 +134,11 @@ class YamlReader:
 
     def scalar(self, node: Any, position: Position) -> Any:
         if node.tag.startswith("!"):
-            raise ConfigSyntaxError(f"unknown YAML tag {node.tag}", position)
+            if node.tag != "!fluent/json":
+                self.diagnostics.warning(f"unknown YAML tag {node.tag} has no effect", position)
+            return node.value if node.style in ("'", '"') else plain_scalar(node.value)
+        if not node.style and node.tag == _RESOLVER.resolve(yaml.ScalarNode, node.value, (True, False)):
+            return plain_scalar(node.value)
         tag = node.tag.rpartition(":")[2]
         if tag not in ("int", "float", "bool", "null"):
             return node.value  # dates too: no parameter wants them as anything but text
@@ -154,6 +170,8 @@ class YamlReader:
 
     def sections(self, value: _Value) -> Iterator[Element]:
         """The sections of a `config:` list; includes give lists in it."""
+        if value.data is None or value.data == _Hash({}):
+            return
         if not isinstance(value.data, list):
             raise ConfigSyntaxError("expected a list of sections", value.position)
         for entry in value.data:
@@ -166,7 +184,7 @@ class YamlReader:
                 raise ConfigSyntaxError("expected a section, such as source: or match:", entry.position)
 
     def section(self, name: str, value: _Value, position: Position) -> Element:
-        if value.data is None:
+        if value.data is None or value.data == []:
             return Element(name, "", position)
         if not isinstance(value.data, _Hash):
             raise ConfigSyntaxError(f"expected a hash for {name}", value.position)
@@ -208,6 +226,34 @@ def _text(value: Any) -> str | None:
     if isinstance(value, float):
         return str(value)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def plain_scalar(text: str) -> Any:
+    """The value of a scalar without quotes and tag, as Ruby's Psych reads it; dates and times stay text,
+    because no parameter wants them as anything else, and symbols are text."""
+    if not text:
+        return None
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    symbol = _SYMBOL.fullmatch(text)
+    if symbol is not None:
+        return symbol[3] or symbol[2]
+    if _BASE_60.fullmatch(text):
+        # two parts are hours and minutes there, not minutes and seconds
+        return sum(int(part) * 60 ** (2 - index) for index, part in enumerate(text.split(":")))
+    if re.fullmatch(r"[-+]?\.inf|\.nan", text, re.IGNORECASE):
+        return float(text.replace(".", ""))
+    digits = text.replace(",", "").replace("_", "")
+    if _FLOAT.fullmatch(text):
+        return float(digits)
+    if _INTEGER.fullmatch(text):
+        bare = digits.lstrip("+-")
+        if bare.startswith(("0b", "0x")):
+            base = 0
+        else:
+            base = 8 if bare.startswith("0") else 10
+        return int(digits, base)
+    return text
 
 
 def _no_include(parser: V1Parser, element: Element, target: str, offset: int) -> None:

@@ -130,6 +130,29 @@ def test_tags() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("5", 5), ("1,000", 1000), ("1_000", 1000), ("010", 8), ("08", "08"), ("0x1F", 31), ("0b11", 3),
+        ("1__0", "1__0"), ("+1", 1), ("-.5", -0.5), ("5.", 5.0), (".", "."), ("1e3", "1e3"), ("1.0e+3", 1000.0),
+        ("12:30", 45000), ("12:30:45", 45045), ("yEs", True), ("oN", True), ("OFF", False), ("y", "y"),
+        ("Null", None), ("~", None), ("None", "None"), (":a", "a"), (":'a b'", "a b"), ('":a"', ":a"),
+        ("!foo x", "x"), ("!foo 5", 5), ("!!str 5", "5"), ('!!int "5"', 5), ("!fluent/json 5", "5"),
+        ("2020-01-01", "2020-01-01"), ("a:b", "a:b"),
+    ],
+)  # fmt: skip
+def test_scalars_are_read_as_by_fluentd(written: str, value: object) -> None:
+    (section,) = parse(f"config:\n  - match:\n      k: {written}\n").elements
+    found = section.params["k"]
+    assert (found.native if found.native is not None else found.value) == value
+    assert type(found.native if found.native is not None else found.value) is type(value)
+
+
+@pytest.mark.parametrize("text", ["config:\n", "config: {}\n", "system: []\nconfig: []\n", "system:\n"])
+def test_sections_without_content(text: str) -> None:
+    assert all(not element.params and not element.elements for element in parse(text).elements)
+
+
 def test_merge_keys() -> None:
     (source,) = parse("config:\n  - source:\n      <<: &x {a: 1, b: 2}\n      b: 3\n").elements
     assert {name: param.value for name, param in source.params.items()} == {"a": "1", "b": "3"}
@@ -156,7 +179,6 @@ def test_include(tmp_path: Path) -> None:
         ("config: 5\n", 1, "list"),
         ("5\n", 1, "hash"),
         ("config:\n  - source: 5\n", 2, "source"),
-        ("config:\n  - source:\n      a: !ruby/object x\n", 3, "!ruby/object"),
         ("config:\n  - source:\n      a: !fluent/s \"#{nope}\"\n", 3, "nope"),
         ("config:\n  - source:\n      [a]: 1\n", 3, "key"),
         (BOMB, 1, "too many"),
