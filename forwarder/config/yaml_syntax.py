@@ -248,11 +248,9 @@ def plain_scalar(text: str) -> Any:
         return float(digits)
     if _INTEGER.fullmatch(text):
         bare = digits.lstrip("+-")
-        if bare.startswith(("0b", "0x")):
-            base = 0
-        else:
-            base = 8 if bare.startswith("0") else 10
-        return int(digits, base)
+        if bare.startswith("0") and not bare.startswith(("0b", "0x")):
+            return int(digits, 8)
+        return int(digits, 0)
     return text
 
 
