@@ -73,13 +73,6 @@ impl Parser<'_, '_, '_> {
         if method == Method::Delete && matches!(node, Node::Record) {
             return self.refuse_at(start, "a record cannot be changed here: use remove_keys");
         }
-        if method == Method::Slice {
-            return Ok(if safe {
-                Node::Call(Box::new(node), method, arguments, true)
-            } else {
-                self.index(node, arguments)
-            });
-        }
         if let (Method::Dig, Node::Record, [Node::Fixed(Value::Text(key)), ..]) =
             (method, &node, arguments.as_slice())
         {

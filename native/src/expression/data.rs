@@ -71,6 +71,35 @@ pub fn hash<'a>(pairs: &'a [(Node, Node)], env: &mut Env<'a, '_>) -> Result<Valu
     Ok(Value::Data(Cow::Owned(out)))
 }
 
+/// An empty hash or array.
+pub fn empty<'a>(hash: bool) -> Value<'a> {
+    Value::Data(Cow::Borrowed(if hash { b"\x80" } else { b"\x90" }))
+}
+
+/// `(from..to).to_a` of whole numbers.
+pub fn range<'a>(range: &(Value<'_>, Value<'_>, bool)) -> Result<Value<'a>, Raised> {
+    let (Value::Int(from), Value::Int(to)) = (&range.0, &range.1) else {
+        return Err(Raised(format!("TypeError: can't iterate from {}", range.0.class())));
+    };
+    let count = usize::try_from(to - from + i128::from(!range.2)).unwrap_or(0);
+    super::limited(count.saturating_mul(9))?;
+    let mut out = Vec::new();
+    msgpack::write_array_header(&mut out, count);
+    for number in (*from..).take(count) {
+        let number = i64::try_from(number).map_err(|_| Raised("RangeError: bignum too big".to_owned()))?;
+        msgpack::write_int(&mut out, number);
+    }
+    Ok(Value::Data(Cow::Owned(out)))
+}
+
+/// Whether this is a hash.
+pub fn is_hash(value: &Value<'_>) -> bool {
+    match value {
+        Value::Data(data) => is_map(data),
+        _ => *value == Value::Record,
+    }
+}
+
 fn is_map(data: &[u8]) -> bool {
     matches!(read_token(data, &mut 0), Ok(Token::Map(_)))
 }
@@ -319,12 +348,76 @@ pub fn call<'a>(
                 return Err(Raised(format!("KeyError: key not found: {}", String::from_utf8_lossy(&shown))));
             }
         },
+        (Method::ToH, _) => value.clone(),
+        (Method::ToA, _) => {
+            let whole = whole(value, env);
+            let mut out = Vec::new();
+            let pairs = children(&whole)?;
+            msgpack::write_array_header(&mut out, pairs.len() / 2);
+            for pair in pairs.chunks_exact(2) {
+                msgpack::write_array_header(&mut out, 2);
+                out.extend_from_slice(&whole[pair[0].0..pair[1].1]);
+            }
+            Value::Data(Cow::Owned(out))
+        }
+        (Method::Count, []) => Value::Int(eval::count(&whole(value, env))? as i128),
+        (Method::Any, _) => Value::Bool(eval::count(&whole(value, env))? > 0),
+        (Method::Slice, keys) => {
+            let mut pairs = Vec::new();
+            for key in keys {
+                if let Some(found) = entry(key, env)? {
+                    pairs.push((key.value()?.clone(), found));
+                }
+            }
+            hash_of(&pairs, env)?
+        }
+        (Method::Except, keys) => {
+            let mut pairs = pairs_of(value, env)?;
+            for key in keys {
+                let key = key.value()?;
+                pairs.retain(|(known, _)| !eval::equal(known, key, env));
+            }
+            hash_of(&pairs, env)?
+        }
+        (Method::Merge, others) => {
+            let mut pairs = pairs_of(value, env)?;
+            for other in others {
+                let other = other.value()?;
+                if !is_hash(other) {
+                    return Err(other.no_conversion("Hash"));
+                }
+                for (key, value) in pairs_of(other, env)? {
+                    match pairs.iter_mut().find(|(known, _)| eval::equal(known, &key, env)) {
+                        Some((_, known)) => *known = value,
+                        None => pairs.push((key, value)),
+                    }
+                }
+            }
+            hash_of(&pairs, env)?
+        }
         (Method::Keys, _) => column(0, env)?,
         (Method::Values, _) => column(1, env)?,
         (Method::Length, _) => Value::Int(eval::count(&whole(value, env))? as i128),
         (Method::IsEmpty, _) => Value::Bool(eval::count(&whole(value, env))? == 0),
         _ => return Ok(None),
     }))
+}
+
+fn pairs_of<'a>(value: &Value<'a>, env: &Env<'a, '_>) -> Result<Vec<(Value<'a>, Value<'a>)>, Raised> {
+    let whole = whole(value, env);
+    let part = |(start, end): (usize, usize)| Value::part(&whole, start, end);
+    Ok(children(&whole)?.chunks_exact(2).map(|pair| (part(pair[0]), part(pair[1]))).collect())
+}
+
+fn hash_of<'a>(pairs: &[(Value<'a>, Value<'a>)], env: &mut Env<'a, '_>) -> Result<Value<'a>, Raised> {
+    let mut out = Vec::new();
+    msgpack::write_map_header(&mut out, pairs.len());
+    for (key, value) in pairs {
+        key.write(env, &mut out)?;
+        value.write(env, &mut out)?;
+    }
+    super::limited(out.len())?;
+    Ok(Value::Data(Cow::Owned(out)))
 }
 
 fn whole<'a>(value: &Value<'a>, env: &Env<'a, '_>) -> Cow<'a, [u8]> {
@@ -351,6 +444,56 @@ fn call_array<'a>(
         usize::try_from(count).map_err(|_| Raised("ArgumentError: negative array size".to_owned()))
     };
     Ok(Some(match (method, arguments) {
+        (Method::ToA, _) => value.clone(),
+        (Method::ToH, _) => {
+            let mut pairs: Vec<(Value<'a>, Value<'a>)> = Vec::new();
+            for item in &items {
+                let Some([key, value]) = elements(item)?.and_then(|pair| <[_; 2]>::try_from(pair).ok())
+                else {
+                    return Err(Raised(format!("TypeError: wrong element type {}", item.class())));
+                };
+                match pairs.iter_mut().find(|(known, _)| eval::equal(known, &key, env)) {
+                    Some((_, known)) => *known = value,
+                    None => pairs.push((key, value)),
+                }
+            }
+            hash_of(&pairs, env)?
+        }
+        (Method::Take, [count]) => part_of(data, &places[..some(count)?.min(places.len())]),
+        (Method::Drop, [count]) => part_of(data, &places[some(count)?.min(places.len())..]),
+        (Method::Count, []) => Value::Int(items.len() as i128),
+        (Method::Count, [item]) => {
+            let item = item.value()?;
+            Value::Int(items.iter().filter(|each| eval::equal(each, item, env)).count() as i128)
+        }
+        (Method::Any, _) => Value::Bool(items.iter().any(Value::is_true)),
+        (Method::Sum, _) => {
+            let mut sum = Value::Int(0);
+            for item in items {
+                sum = eval::binary(Operator::Add, sum, item, env)?;
+            }
+            sum
+        }
+        (Method::Sort, _) => {
+            let mut sorted: Vec<Value<'a>> = Vec::with_capacity(items.len());
+            for item in items {
+                let mut at = sorted.len();
+                while at > 0 && eval::ordered(Operator::Greater, &sorted[at - 1], &item)? {
+                    at -= 1;
+                }
+                sorted.insert(at, item);
+            }
+            array(&sorted, env)?
+        }
+        (Method::Flatten, _) => {
+            let depth = match arguments {
+                [Given::Value(Value::Nil)] | [] => i64::MAX,
+                [depth, ..] => depth.int()?,
+            };
+            let mut flat = Vec::new();
+            flatten(items, if depth < 0 { i64::MAX } else { depth }, &mut flat)?;
+            array(&flat, env)?
+        }
         (Method::First, []) => items.into_iter().next().unwrap_or(Value::Nil),
         (Method::Last, []) => items.into_iter().next_back().unwrap_or(Value::Nil),
         (Method::First, [count]) => part_of(data, &places[..some(count)?.min(places.len())]),
@@ -410,6 +553,16 @@ fn call_array<'a>(
         (Method::Keys | Method::Values, _) => return Ok(None),
         _ => return Ok(None),
     }))
+}
+
+fn flatten<'a>(items: Vec<Value<'a>>, depth: i64, flat: &mut Vec<Value<'a>>) -> Result<(), Raised> {
+    for item in items {
+        match elements(&item)? {
+            Some(inner) if depth > 0 => flatten(inner, depth - 1, flat)?,
+            _ => flat.push(item),
+        }
+    }
+    Ok(())
 }
 
 fn within(at: i64, len: usize) -> bool {

@@ -158,6 +158,17 @@ impl Node {
                     no.eval(env)?
                 }
             }
+            Node::Case(subject, cases, otherwise) => {
+                let subject = subject.eval(env)?;
+                for (patterns, value) in cases {
+                    for pattern in patterns {
+                        if is_case(pattern, &subject, env)? {
+                            return value.eval(env);
+                        }
+                    }
+                }
+                otherwise.eval(env)?
+            }
             Node::Rescue(node, other) => match node.eval(env) {
                 Ok(value) => value,
                 Err(_) => other.eval(env)?,
@@ -173,6 +184,31 @@ impl Node {
             },
         })
     }
+}
+
+/// `pattern === subject`
+fn is_case<'a>(pattern: &'a Node, subject: &Value<'a>, env: &mut Env<'a, '_>) -> Result<bool, Raised> {
+    Ok(match (pattern, subject) {
+        (Node::Regexp(pattern), Value::Text(text)) => search(env, pattern, text, 0)?.is_some(),
+        (Node::Regexp(_), _) => false,
+        (Node::Class(class), _) => is_a(subject, class),
+        _ => match pattern.eval(env)? {
+            Value::Range(range) => covers(&range, subject),
+            value => equal(&value, subject, env),
+        },
+    })
+}
+
+fn is_a(value: &Value<'_>, class: &str) -> bool {
+    let numeric = class == "Numeric" && matches!(value, Value::Int(_) | Value::Float(_));
+    numeric || value.class() == class
+}
+
+fn covers(range: &(Value<'_>, Value<'_>, bool), item: &Value<'_>) -> bool {
+    let end = if range.2 { Operator::Less } else { Operator::LessOrEqual };
+    let within =
+        |operator, bound: &Value<'_>| *bound == Value::Nil || ordered(operator, item, bound).unwrap_or(false);
+    within(Operator::GreaterOrEqual, &range.0) && within(end, &range.1)
 }
 
 fn given<'a>(nodes: &'a [Node], env: &mut Env<'a, '_>) -> Result<Vec<Given<'a>>, Raised> {
@@ -247,20 +283,17 @@ fn call<'a>(
     match (method, arguments) {
         (Method::IsNil, _) => return Ok(Value::Bool(value == Value::Nil)),
         (Method::Itself, _) => return Ok(value),
-        (Method::IsA, [Given::Class(class)]) => {
-            let numeric = *class == "Numeric" && matches!(value, Value::Int(_) | Value::Float(_));
-            return Ok(Value::Bool(numeric || value.class() == *class));
-        }
+        (Method::IsA, [Given::Class(class)]) => return Ok(Value::Bool(is_a(&value, class))),
         (Method::IsA, _) => return Err(Raised("TypeError: class or module required".to_owned())),
         (Method::ToS, []) => return Ok(Value::Text(value.to_s(env)?)),
         (Method::ToJson, _) => return data::to_json(&value, env),
-        (Method::Inspect, _) => return data::inspect(&value, env),
+        (Method::Inspect, _) if !matches!(value, Value::Time(_)) => return data::inspect(&value, env),
         (Method::Between, [least, most]) => {
             let (least, most) = (least.value()?, most.value()?);
             let above = ordered(Operator::GreaterOrEqual, &value, least)?;
             return Ok(Value::Bool(above && ordered(Operator::LessOrEqual, &value, most)?));
         }
-        (Method::Slice, _) => return index(value, arguments, env),
+        (Method::Slice, _) if !data::is_hash(&value) => return index(value, arguments, env),
         (Method::Dig, _) if !matches!(value, Value::Nil | Value::Record | Value::Data(_)) => {
             return Err(Raised(format!("TypeError: {} does not have #dig method", value.class())));
         }
@@ -271,8 +304,27 @@ fn call<'a>(
             (Method::ToI, []) => Some(Value::Int(0)),
             (Method::ToF, _) => Some(Value::Float(0.0)),
             (Method::ToI, _) => return Err(wrong_arguments(arguments.len())),
+            (Method::ToA, _) => Some(data::empty(false)),
+            (Method::ToH, _) => Some(data::empty(true)),
             _ => None,
         },
+        Value::Int(_) | Value::Float(_) if method == Method::Clamp => {
+            let [least, most] = arguments else { return Err(wrong_arguments(arguments.len())) };
+            let (least, most) = (least.value()?, most.value()?);
+            if ordered(Operator::Greater, least, most)? {
+                return Err(Raised(
+                    "ArgumentError: min argument must be smaller than max argument".to_owned(),
+                ));
+            }
+            let bound = if ordered(Operator::Less, &value, least)? {
+                least
+            } else if ordered(Operator::Greater, &value, most)? {
+                most
+            } else {
+                &value
+            };
+            Some(bound.clone())
+        }
         Value::Int(_) | Value::Float(_) => number::call(&value, method, arguments)?,
         Value::Text(text) => match text::call(text, method, arguments)? {
             Some(value) => Some(value),
@@ -283,19 +335,16 @@ fn call<'a>(
         Value::Match(found) if method == Method::Captures => Some(data::texts(found.groups.iter().skip(1))),
         Value::Range(range) if method == Method::Includes => {
             let [item] = arguments else { return Err(wrong_arguments(arguments.len())) };
-            let item = item.value()?;
-            let end = if range.2 { Operator::Less } else { Operator::LessOrEqual };
-            let within = |operator, bound: &Value<'_>| {
-                *bound == Value::Nil || ordered(operator, item, bound).unwrap_or(false)
-            };
-            Some(Value::Bool(within(Operator::GreaterOrEqual, &range.0) && within(end, &range.1)))
+            Some(Value::Bool(covers(range, item.value()?)))
         }
+        Value::Range(range) if method == Method::ToA => Some(data::range(range)?),
         _ => None,
     };
     outcome.ok_or_else(|| value.no_method(method.name()))
 }
 
-fn binary<'a>(
+/// `left + right` and the like.
+pub fn binary<'a>(
     operator: Operator,
     left: Value<'a>,
     right: Value<'a>,

@@ -1,6 +1,6 @@
 //! Literals and names: what an expression begins with.
 
-use super::node::Node;
+use super::node::{Method, Node};
 use super::parse::{Parsed, Parser, Refused};
 use super::{Value, suggest};
 
@@ -48,6 +48,7 @@ impl Parser<'_, '_, '_> {
         }
         match name {
             "if" | "unless" => self.nested(Parser::choice),
+            "case" => self.nested(Parser::case),
             "String" | "Integer" | "Float" | "Numeric" | "Hash" | "Array" | "NilClass" | "TrueClass"
             | "FalseClass" | "Time" => {
                 self.at += name.len();
@@ -77,6 +78,14 @@ impl Parser<'_, '_, '_> {
                 match (arguments.pop(), arguments.is_empty()) {
                     (Some(node), true) => Ok(Node::Json(Box::new(node))),
                     _ => self.refuse_at(start, "JSON.parse takes one argument here"),
+                }
+            }
+            "JSON" if ["JSON.generate(", "JSON.dump("].iter().any(|call| self.rest().starts_with(call)) => {
+                self.at += self.rest().find('(').unwrap_or(0) + 1;
+                let mut arguments = self.list(")")?;
+                match (arguments.pop(), arguments.is_empty()) {
+                    (Some(node), true) => Ok(Node::Call(Box::new(node), Method::ToJson, Vec::new(), false)),
+                    _ => self.refuse_at(start, "JSON.generate takes one argument here"),
                 }
             }
             "format" | "sprintf" if self.rest()[name.len()..].starts_with('(') => {
@@ -180,6 +189,41 @@ impl Parser<'_, '_, '_> {
             return self.refuse("expected `end`");
         }
         Ok(Node::If(Box::new(condition), Box::new(yes), Box::new(no)))
+    }
+
+    /// `case x when a, b then c else d end`
+    fn case(&mut self) -> Parsed {
+        self.word("case");
+        let subject = self.statement()?;
+        self.separators();
+        let mut cases = Vec::new();
+        while self.word("when") {
+            let mut patterns = vec![self.expression()?];
+            self.space();
+            while self.takes(",") {
+                patterns.push(self.expression()?);
+                self.space();
+            }
+            self.word("then");
+            self.separators();
+            cases.push((patterns, self.statement()?));
+            self.separators();
+        }
+        if cases.is_empty() {
+            return self.refuse("expected `when`");
+        }
+        let otherwise = if self.word("else") {
+            self.separators();
+            let node = self.statement()?;
+            self.separators();
+            node
+        } else {
+            Node::Fixed(Value::Nil)
+        };
+        if !self.word("end") {
+            return self.refuse("expected `end`");
+        }
+        Ok(Node::Case(Box::new(subject), cases, Box::new(otherwise)))
     }
 
     fn separators(&mut self) {

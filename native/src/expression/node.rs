@@ -56,6 +56,8 @@ pub enum Node {
     Matches(Box<Node>, Box<Pattern>, bool),
     /// `condition ? a : b`
     If(Box<Node>, Box<Node>, Box<Node>),
+    /// `case subject when a, b then c else d end`
+    Case(Box<Node>, Vec<(Vec<Node>, Node)>, Box<Node>),
     /// `a rescue b`
     Rescue(Box<Node>, Box<Node>),
     /// `time.strftime("...")`: the format, and the number of its clock.
@@ -169,6 +171,8 @@ methods! {
     IsNil 0 0 "nil?";
     IsA 1 1 "is_a?" "kind_of?" "instance_of?";
     Itself 0 0 "itself" "dup" "clone" "freeze";
+    ToA 0 0 "to_a" "entries";
+    ToH 0 0 "to_h";
     Between 2 2 "between?";
     // of texts
     Downcase 0 0 "downcase";
@@ -180,7 +184,13 @@ methods! {
     Rstrip 0 0 "rstrip";
     Chomp 0 1 "chomp";
     Chop 0 0 "chop";
-    Squeeze 0 0 "squeeze";
+    Squeeze 0 1 "squeeze";
+    Chars 0 0 "chars";
+    Lines 0 0 "lines";
+    Partition 1 1 "partition";
+    Rpartition 1 1 "rpartition";
+    IsCasecmp 1 1 "casecmp?";
+    Ord 0 0 "ord";
     StartsWith 1 9 "start_with?";
     EndsWith 1 9 "end_with?";
     Sub 2 2 "sub";
@@ -201,7 +211,8 @@ methods! {
     Scrub 0 1 "scrub";
     ForceEncoding 1 1 "force_encoding";
     // of texts and what holds others
-    Slice 1 2 "slice";
+    Slice 1 9 "slice";
+    Count 0 1 "count";
     Length 0 0 "length" "size";
     IsEmpty 0 0 "empty?";
     Includes 1 1 "include?" "member?" "cover?";
@@ -214,6 +225,14 @@ methods! {
     Uniq 0 0 "uniq";
     Min 0 0 "min";
     Max 0 0 "max";
+    Sum 0 0 "sum";
+    Sort 0 0 "sort";
+    Take 1 1 "take";
+    Drop 1 1 "drop";
+    Flatten 0 1 "flatten";
+    Any 0 0 "any?";
+    Merge 1 9 "merge";
+    Except 1 9 "except";
     HasKey 1 1 "key?" "has_key?";
     Keys 0 0 "keys";
     Values 0 0 "values";
@@ -222,6 +241,8 @@ methods! {
     Captures 0 0 "captures";
     // of numbers
     Abs 0 0 "abs";
+    Clamp 2 2 "clamp";
+    Fdiv 1 1 "fdiv";
     Round 0 1 "round";
     Floor 0 0 "floor";
     Ceil 0 0 "ceil";

@@ -115,6 +115,10 @@ pub fn call<'a>(
                 other => other,
             },
         },
+        (_, Method::Fdiv, [by]) => match by.value()? {
+            by @ (Value::Int(_) | Value::Float(_)) => Value::Float(float(value) / float(by)),
+            other => return Err(other.no_conversion("Float")),
+        },
         (Value::Int(value), Method::Abs, []) => Value::Int(value.abs()),
         (Value::Float(value), Method::Abs, []) => Value::Float(value.abs()),
         (_, Method::IsZero, []) => Value::Bool(float(value) == 0.0),

@@ -6,16 +6,14 @@ use super::node::NAMES;
 pub fn method(name: &str) -> String {
     let instead = match name {
         "each" | "each_pair" | "map" | "collect" | "select" | "filter" | "reject" | "each_with_index"
-        | "inject" | "reduce" | "find" | "detect" | "sort_by" | "group_by" | "partition" | "times"
-        | "tap" | "then" | "each_with_object" | "to_h" | "transform_values" | "transform_keys"
-        | "flat_map" | "all?" | "any?" | "none?" | "sum" => {
+        | "inject" | "reduce" | "find" | "detect" | "sort_by" | "group_by" | "times" | "tap" | "then"
+        | "each_with_object" | "transform_values" | "transform_keys" | "flat_map" | "all?" | "none?" => {
             "blocks cannot run: take fields one by one, choose them by keep_keys and remove_keys, or write a \
              filter in Python"
         }
         "delete_if"
         | "delete_at"
         | "store"
-        | "merge"
         | "merge!"
         | "update"
         | "push"
@@ -34,7 +32,7 @@ pub fn method(name: &str) -> String {
             "texts are UTF-8 here: `scrub(\"?\")` replaces what is not; encodings are converted by in_tail's \
              from_encoding"
         }
-        "partition_by" | "rpartition" | "rindex" | "byteslice" | "chars" | "bytes" | "lines" => {
+        "partition_by" | "rindex" | "byteslice" | "bytes" => {
             "write `x[/regexp/, 1]` or `x.split(\"...\")[n]`"
         }
         "to_sym" | "intern" | "send" | "public_send" | "method" | "instance_eval" | "eval" | "call" => {
@@ -70,8 +68,8 @@ pub fn method(name: &str) -> String {
 pub fn name(name: &str) -> String {
     let instead = match name {
         "lambda" | "proc" | "loop" | "while" | "until" | "for" | "begin" | "def" | "class" | "module"
-        | "case" | "require" | "return" | "next" | "break" | "yield" | "do" | "puts" | "p" | "print"
-        | "raise" | "eval" | "system" | "exec" | "open" | "rand" | "sleep" => {
+        | "require" | "return" | "next" | "break" | "yield" | "do" | "puts" | "p" | "print" | "raise"
+        | "eval" | "system" | "exec" | "open" | "rand" | "sleep" => {
             "only an expression can stand here: choose by `a ? b : c`, by `if ... then ... else ... end`, or by a \
              hash `{\"key\" => value}[x]`"
         }

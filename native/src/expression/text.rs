@@ -122,7 +122,23 @@ pub fn call<'a>(text: &[u8], method: Method, arguments: &[Given<'a>]) -> Result<
             let cut = text.strip_suffix(b"\r\n").unwrap_or_else(|| &text[..last_char(text)]);
             Value::text(cut)
         }
-        (Method::Squeeze, _) => {
+        (Method::Chars, _) => data::texts(letters(text).iter()),
+        (Method::Lines, _) => {
+            let lines: Vec<_> =
+                text.split_inclusive(|byte| *byte == b'\n').map(|line| Some(line.to_vec())).collect();
+            data::texts(lines.iter())
+        }
+        (Method::Ord, _) => match text.utf8_chunks().next().map(|chunk| chunk.valid().chars().next()) {
+            Some(Some(letter)) => Value::Int(i128::from(u32::from(letter))),
+            Some(None) => return Err(Raised("ArgumentError: invalid byte sequence in UTF-8".to_owned())),
+            None => return Err(Raised("ArgumentError: empty string".to_owned())),
+        },
+        (Method::IsCasecmp, [other]) => {
+            let other = other.text()?;
+            let lower = |text: &[u8]| mapped(text, |letter, out| out.extend(letter.to_lowercase()));
+            Value::Bool(lower(text) == lower(other))
+        }
+        (Method::Squeeze, []) => {
             let mut out: Vec<u8> = Vec::with_capacity(text.len());
             let (mut at, mut last) = (0, &b""[..]);
             while at < text.len() {
@@ -191,6 +207,18 @@ pub fn call<'a>(text: &[u8], method: Method, arguments: &[Given<'a>]) -> Result<
         }
         _ => return Ok(None),
     }))
+}
+
+/// The letters, each as a text.
+pub fn letters(text: &[u8]) -> Vec<Option<Vec<u8>>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < text.len() {
+        let end = at + char_len(&text[at..]);
+        found.push(Some(text[at..end].to_vec()));
+        at = end;
+    }
+    found
 }
 
 /// A letter at the start of a word.

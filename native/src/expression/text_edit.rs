@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::eval::{Given, groups, search, wrong_arguments};
 use super::node::{Method, Pattern};
-use super::text::{char_end, char_len, count_chars};
+use super::text::{char_end, char_len, count_chars, letters};
 use super::{Env, Match, Raised, Value, data, limited};
 use crate::msgpack;
 
@@ -109,12 +109,39 @@ pub fn call<'a>(
             Some((from, _)) => Value::Int(count_chars(&text[..from]) as i128),
             None => Value::Nil,
         },
+        (Method::Count, [set]) => {
+            let rest = translated(text, set.text()?, None)?;
+            Value::Int((count_chars(text) - count_chars(&rest)) as i128)
+        }
+        (Method::Squeeze, [set]) => {
+            let mut out: Vec<u8> = Vec::with_capacity(text.len());
+            let mut last = Vec::new();
+            for letter in letters(text).into_iter().flatten() {
+                if letter != last || !translated(&letter, set.text()?, None)?.is_empty() {
+                    out.extend_from_slice(&letter);
+                }
+                last = letter;
+            }
+            Value::text(out)
+        }
+        (Method::Partition, [what]) => match find(env, what, text, 0)? {
+            Some((from, to)) => three(&text[..from], &text[from..to], &text[to..]),
+            None => three(text, b"", b""),
+        },
+        (Method::Rpartition, [Given::Value(Value::Text(part))]) => match memchr::memmem::rfind(text, part) {
+            Some(from) => three(&text[..from], part, &text[from + part.len()..]),
+            None => three(b"", b"", text),
+        },
         (Method::Scan, [what]) => scan(text, what, env)?,
         (Method::Split, _) => split(text, arguments, env)?,
         (Method::Tr, [from, to]) => Value::text(translated(text, from.text()?, Some(to.text()?))?),
         (Method::Delete, [what]) => Value::text(translated(text, what.text()?, None)?),
         _ => return Ok(None),
     }))
+}
+
+fn three<'a>(before: &[u8], part: &[u8], behind: &[u8]) -> Value<'a> {
+    data::texts([before, part, behind].map(|text| Some(text.to_vec())).iter())
 }
 
 fn replaced(

@@ -154,6 +154,16 @@ pub fn call<'a>(
         out
     };
     let format = match method {
+        Method::Inspect => {
+            let mut out = own("%Y-%m-%d %H:%M:%S", env);
+            let nanos = i128::from(time.ns).rem_euclid(SECOND);
+            if nanos > 0 {
+                out.extend_from_slice(format!(".{nanos:09}").trim_end_matches('0').as_bytes());
+            }
+            let zone = own(if time.zone == ZoneOf::Utc { " UTC" } else { " %z" }, env);
+            out.extend_from_slice(&zone);
+            return Ok(Some(Value::Text(Cow::Owned(out))));
+        }
         Method::ToI => return Ok(Some(Value::Int(i128::from(time.ns).div_euclid(SECOND)))),
         Method::ToF => return Ok(Some(Value::Float(time.ns as f64 / 1e9))),
         Method::Nanoseconds => return Ok(Some(Value::Int(i128::from(time.ns).rem_euclid(SECOND)))),
