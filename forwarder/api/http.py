@@ -35,7 +35,7 @@ class HttpServer:
     """Answers requests by path.
 
     Args:
-        routes: handlers by path. not_found: answers all other paths. transport: `protocol tls` for HTTPS.
+        routes: handlers by path. not_found: answers all other paths and methods. transport: for HTTPS.
 
     Raises:
         OSError: the port cannot be had. ConfigError: the certificate cannot be used, h11 is missing.
@@ -48,6 +48,9 @@ class HttpServer:
         self._plugin = plugin
         self._routes = routes
         self._not_found = not_found or Response(404, b"not found\n")
+        self._other_method = not_found or Response(
+            405, b"only GET and HEAD\n", headers=(("Allow", "GET, HEAD"),)
+        )
         self._server = Server(plugin, self, bind, port, limits=LIMITS, transport=transport)
         self.port = self._server.port
         """The bound port."""
@@ -62,9 +65,7 @@ class HttpServer:
 
     def judge(self, head: Head) -> Response | None:
         """As `Application`."""
-        if head.method in ("GET", "HEAD"):
-            return None
-        return Response(405, b"only GET and HEAD\n", headers=(("Allow", "GET, HEAD"),))
+        return None if head.method in ("GET", "HEAD") else self._other_method
 
     def answer(self, head: Head, body: bytes) -> Response:
         """As `Application`."""

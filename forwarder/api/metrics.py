@@ -243,6 +243,8 @@ class PluginInfo(NamedTuple):
     """Its parameters as written, secrets masked."""
     statistics: Callable[[], Mapping[str, int]]
     """`Plugin.statistics`."""
+    number: Callable[[str], int | None]
+    """What a parameter is, its default included, where it is an integer or a boolean."""
 
 
 class Sample(NamedTuple):

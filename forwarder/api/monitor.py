@@ -126,4 +126,7 @@ def _variables(plugin: PluginInfo, info: Mapping[str, Any], names: Sequence[str]
     found |= {name: value for name, value in info.items() if name not in own and value is not None}
     if "retry_count" in found:
         found["num_errors"] = found["retry_count"]
+    for name in [*found] if names is None else names:
+        if (number := plugin.number(name)) is not None:
+            found[name] = number
     return found if names is None else {name: found[name] for name in names if name in found}

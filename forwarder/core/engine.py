@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from forwarder._native import EventBatch, EventStream
 from forwarder.api.errors import BufferOverflow
 from forwarder.api.metrics import Family, MemoryMetrics, PluginInfo
+from forwarder.api.parameters import declarations
 from forwarder.api.plugin import Output, Plugin
 from forwarder.core.delivery import BufferedOutput
 from forwarder.telemetry.ledger import Account, Counters, Metrics, cut
@@ -324,9 +325,14 @@ def _nothing() -> None:
 
 def _info(plugin: Plugin, context: PluginContext) -> PluginInfo:
     parent = context.counters.parent
+
+    def number(name: str) -> int | None:
+        value = getattr(plugin, name) if name in declarations(type(plugin)) else None
+        return value if isinstance(value, int) else None
+
     return PluginInfo(
         context.id, plugin.kind, context.type_name, None if parent is None else parent.id, context.home,
-        context.config, plugin.statistics,
+        context.config, plugin.statistics, number,
     )  # fmt: skip
 
 

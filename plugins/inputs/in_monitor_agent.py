@@ -7,7 +7,7 @@
 counted (`overflow`).
 
 *Differs from Fluentd*: secrets in `config` are masked. `version` is the forwarder's. Instance variables are
-the plugin's parameters as written and its counters under Fluentd's names. `config.json` has no path of a
+the plugin's parameters and its counters under Fluentd's names. `config.json` has no path of a
 command socket.
 """
 

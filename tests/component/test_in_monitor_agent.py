@@ -213,6 +213,10 @@ def test_debug_and_instance_variables() -> None:
     with start("include_debug_info true") as driver:
         (info,) = plugins(driver, "?id=buffered&with_ivars=id,num_errors,nothing")
         assert info["instance_variables"] == {"id": "buffered", "num_errors": 0}
+        (info,) = plugins(driver, "?id=monitor&with_ivars=port,bind,include_debug_info,include_config")
+        assert info["instance_variables"] == {
+            "port": 0, "bind": "127.0.0.1", "include_debug_info": True, "include_config": False
+        }  # fmt: skip
         _, _, body = get(driver, "/api/plugins.json?id=buffered&debug=1")
         assert body.startswith('{\n  "plugins": [\n    {\n')
         variables = json.loads(body)["plugins"][0]["instance_variables"]
