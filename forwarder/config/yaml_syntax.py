@@ -25,7 +25,7 @@ _NESTED: Final = ("label", "worker")
 _MAX_NODES: Final = 100_000
 _MAX_DEPTH: Final = 100
 
-_RESOLVER: Final = yaml.SafeLoader("")
+_RESOLVER: Final[Any] = yaml.SafeLoader("")
 _WORDS: Final = {
     "~": None, "null": None, "yes": True, "true": True, "on": True, "no": False, "false": False, "off": False,
 }  # fmt: skip
