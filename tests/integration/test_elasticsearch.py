@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from forwarder_process import ForwarderProcess, free_port
+from search_output import config
 from searchnode import RELEASES, Node
 
 from forwarder.api.testing import Driver, run
@@ -18,40 +19,12 @@ from forwarder.api.testing import Driver, run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("search")]
 
 TIME_NS = 1_700_000_000_123_456_789  # 2023-11-14T22:13:20.123456789Z
-CONFIG = """
-<match **>
-  @type {output}
-  @id es
-  hosts {url}
-  {settings}
-  <buffer {keys}>
-    flush_mode interval
-    flush_interval 0.1
-    flush_thread_interval 0.05
-    retry_wait 0.2
-    retry_max_interval 1s
-    {buffer}
-  </buffer>
-</match>
-<label @ERROR>
-  <match **>
-    @type test
-    @id rejected
-  </match>
-</label>
-"""
-
-
-def config(
-    node: Node, settings: str, keys: str = "tag", buffer: str = "", output: str = "elasticsearch"
-) -> str:
-    return CONFIG.format(url=node.url, settings=settings, keys=keys, buffer=buffer, output=output)
 
 
 def send(node: Node, settings: str, *events: Any, keys: str = "tag", tag: str = "app") -> Driver:
     """Sends events through the output and waits until all are delivered or rejected; stops."""
     buffer = "timekey 1d" if "time" in keys else ""
-    with run(config(node, settings, keys, buffer)) as driver:
+    with run(config(node, settings, output="elasticsearch", keys=keys, buffer=buffer)) as driver:
         driver.emit(tag, *events, time_ns=TIME_NS)
         settle(driver, len(events))
     return driver

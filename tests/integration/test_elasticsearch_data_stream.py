@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from search_output import config
 from searchnode import Node
 
 from forwarder.api.testing import Driver, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("search")]
-CONFIG = """
-<match **>
-  @type elasticsearch_data_stream
-  @id es
-  hosts {url}
-  data_stream_name {name}
-  {settings}
-  <buffer tag>
-    flush_mode interval
-    flush_interval 0.1
-    flush_thread_interval 0.05
-    retry_wait 0.2
-    retry_max_interval 1s
-  </buffer>
-</match>
-<label @ERROR>
-  <match **>
-    @type test
-    @id rejected
-  </match>
-</label>
-"""
 
 
 def send(node: Node, name: str, settings: str = "") -> Driver:
-    with run(CONFIG.format(url=node.url, name=name, settings=settings)) as driver:
+    settings = f"data_stream_name {name}\n  {settings}"
+    with run(config(node, settings, output="elasticsearch_data_stream")) as driver:
         driver.emit("app", {"n": 1})
         driver.wait_for(lambda: driver["es"].delivered == 1, 30)
         driver.emit("app", {"n": 2}, {"n": "two"}, {"n": 2})
@@ -57,7 +37,8 @@ def test_elasticsearch(elasticsearch: Node, index: str) -> None:
     check(elasticsearch, index)
     # this distribution has no lifecycle management: a policy that is asked for is missed
     settings = 'data_stream_ilm_policy {"policy":{"phases":{}}}'
-    with run(CONFIG.format(url=elasticsearch.url, name=f"{index}-other", settings=settings)) as driver:
+    settings = f"data_stream_name {index}-other\n  {settings}"
+    with run(config(elasticsearch, settings, output="elasticsearch_data_stream")) as driver:
         driver.emit("app", {"n": 1})
         driver.wait_for(lambda: "has no lifecycle management" in driver.log, 30)
         assert driver["es"].delivered == 0

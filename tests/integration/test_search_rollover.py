@@ -10,37 +10,12 @@ import json
 from pathlib import Path
 
 import pytest
+from search_output import config
 from searchnode import Node
 
 from forwarder.api.testing import Driver, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("search")]
-
-CONFIG = """
-<match **>
-  @type {output}
-  @id es
-  hosts {url}
-  {settings}
-  <buffer tag>
-    flush_mode interval
-    flush_interval 0.1
-    flush_thread_interval 0.05
-    retry_wait 0.2
-    retry_max_interval 1s
-  </buffer>
-</match>
-<label @ERROR>
-  <match **>
-    @type test
-    @id rejected
-  </match>
-</label>
-"""
-
-
-def config(node: Node, settings: str, output: str = "") -> str:
-    return CONFIG.format(output=output or node.release.product, url=node.url, settings=settings)
 
 
 def delivered(driver: Driver, count: int) -> None:
@@ -122,7 +97,7 @@ def test_an_index_name_that_is_taken(tight_node: Node, index: str, tmp_path: Pat
 
 def test_the_index_of_each_event(tight_node: Node, index: str) -> None:
     name = "${record['team'].downcase}-${tag_parts[0]}-${Time.at(time).utc.strftime('%Y')}"
-    with run(config(tight_node, f"index_name {index}-{name}", "elasticsearch_dynamic")) as driver:
+    with run(config(tight_node, f"index_name {index}-{name}", output="elasticsearch_dynamic")) as driver:
         driver.emit("app.web", {"n": 1, "team": "A"}, {"n": 2, "team": "b"}, {"n": 3})
         delivered(driver, 3)
         assert driver.records("rejected") == [{"n": 3}]

@@ -14,48 +14,18 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 import pytest
+import search_output
 from searchnode import Answer, Node, Proxy
 
 from forwarder.api.testing import Driver, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("search")]
 
-CONFIG = """
-<match **>
-  @type {output}
-  @id es
-  hosts {url}
-  index_name {index}
-  {settings}
-  <buffer {keys}>
-    flush_mode interval
-    flush_interval 0.1
-    flush_thread_interval 0.05
-    retry_wait 0.2
-    retry_max_interval 1s
-    {buffer}
-  </buffer>
-</match>
-<label @ERROR>
-  <match **>
-    @type test
-    @id rejected
-  </match>
-</label>
-"""
-
 
 def config(
     node: Node, index: str, settings: str = "", *, url: str = "", keys: str = "tag", buffer: str = ""
 ) -> str:
-    return CONFIG.format(
-        output=node.release.product,
-        url=url or node.url,
-        index=index,
-        settings=settings,
-        keys=keys,
-        buffer=buffer,
-    )
+    return search_output.config(node, f"index_name {index}\n  {settings}", url=url, keys=keys, buffer=buffer)
 
 
 def settle(driver: Driver, count: int, seconds: float = 60) -> None:
