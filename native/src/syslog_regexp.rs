@@ -7,7 +7,30 @@ use crate::parser::Mismatch;
 use crate::syslog::{
     EXTRADATA, Event, HOST, IDENT, MESSAGE, MSGID, PID, SyslogParser, TIME, at_line_start, chomp, priority,
 };
-use crate::syslog_time::HeaderTime;
+use crate::syslog_time::{HeaderFormat, HeaderTime};
+
+/// `[<pri>]time `, with which both formats begin: where the rest is.
+#[inline(always)]
+fn start(
+    parser: &SyslogParser,
+    format: &HeaderFormat,
+    priority: impl Fn(&[u8]) -> Option<(i64, usize)>,
+    time: &mut HeaderTime,
+    text: &[u8],
+    event: &mut Event<'_>,
+) -> Result<usize, Mismatch> {
+    let mut at = 0;
+    if parser.options.with_priority {
+        let ((pri, len), line) = at_line_start(text, priority).ok_or(Mismatch::NoMatch)?;
+        event.priority(pri);
+        at = line + len;
+    }
+    let at = time.read(format, text, at)?;
+    if parser.options.common.keep_time_key {
+        event.text(TIME, &time.text);
+    }
+    Ok(at)
+}
 
 /// RFC 3164: `[<pri>]time host ident[pid]: message`. What stands between ident and the next colon of
 /// the whole text is dropped, and so is everything after the message's first newline.
@@ -18,16 +41,7 @@ pub(crate) fn parse_rfc3164(
     text: &[u8],
     event: &mut Event<'_>,
 ) -> Result<(), Mismatch> {
-    let mut at = 0;
-    if parser.options.with_priority {
-        let ((pri, len), line) = at_line_start(text, priority).ok_or(Mismatch::NoMatch)?;
-        event.priority(pri);
-        at = line + len;
-    }
-    let at = time.read(&parser.rfc3164, text, at)?;
-    if parser.options.common.keep_time_key {
-        event.text(TIME, &time.text);
-    }
+    let at = start(parser, &parser.rfc3164, priority, time, text, event)?;
     let host_end = at + memchr(b' ', &text[at..]).ok_or(Mismatch::NoMatch)?;
     event.text(HOST, &text[at..host_end]);
     let rest = &text[host_end + 1..];
@@ -69,16 +83,7 @@ pub(crate) fn parse_rfc5424(
     text: &[u8],
     event: &mut Event<'_>,
 ) -> Result<(), Mismatch> {
-    let mut at = 0;
-    if parser.options.with_priority {
-        let ((pri, len), line) = at_line_start(text, priority_and_version).ok_or(Mismatch::NoMatch)?;
-        event.priority(pri);
-        at = line + len;
-    }
-    let at = time.read(&parser.rfc5424, text, at)?;
-    if parser.options.common.keep_time_key {
-        event.text(TIME, &time.text);
-    }
+    let at = start(parser, &parser.rfc5424, priority_and_version, time, text, event)?;
     let (host, rest) = find_host(&text[at..]).ok_or(Mismatch::NoMatch)?;
     event.text(HOST, host);
     event.text(IDENT, rest.ident);
