@@ -1,6 +1,7 @@
 //! Which way each tag goes, remembered, and batches split accordingly: no Python per tag once it is known.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
@@ -8,15 +9,63 @@ use pyo3::types::PyList;
 
 use crate::event::{Batch, EventBatch};
 
+/// Spreads addresses, which are multiples of 8 or 16.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_usize(usize::from(*byte));
+        }
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        self.0 = (self.0 ^ address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
+
+#[derive(Default)]
+struct Known {
+    routes: HashMap<Arc<str>, u32>,
+    /// The same by the address of the tag above, which stays where it is: inputs that make their tags once are
+    /// looked up without reading them.
+    addresses: HashMap<usize, u32, BuildHasherDefault<AddressHasher>>,
+}
+
+impl Known {
+    fn get(&self, tag: &Arc<str>) -> Option<u32> {
+        self.addresses.get(&address(tag)).or_else(|| self.routes.get(tag)).copied()
+    }
+
+    fn insert(&mut self, tag: &Arc<str>, route: u32, limit: usize) {
+        if self.routes.len() >= limit {
+            self.routes.clear();
+            self.addresses.clear();
+        }
+        if self.routes.insert(Arc::clone(tag), route).is_none() {
+            self.addresses.insert(address(tag), route);
+        }
+    }
+}
+
+fn address(tag: &Arc<str>) -> usize {
+    Arc::as_ptr(tag).cast::<u8>() as usize
+}
+
 /// Tag -> number of its destination, as the router has decided; bounded, as tags may come from outside.
 #[pyclass(frozen, module = "forwarder._native")]
 pub struct TagRoutes {
-    known: Mutex<HashMap<Arc<str>, u32>>,
+    known: Mutex<Known>,
     limit: usize,
 }
 
 impl TagRoutes {
-    fn with<T>(&self, work: impl FnOnce(&mut HashMap<Arc<str>, u32>) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Known) -> T) -> T {
         work(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -50,7 +99,7 @@ impl TagRoutes {
     }
 
     fn __len__(&self) -> usize {
-        self.with(|known| known.len())
+        self.with(|known| known.routes.len())
     }
 
     /// `split(batch, resolve) -> [(destination, batch), ...]`. `resolve(tag) -> int` is asked for tags that
@@ -63,19 +112,14 @@ impl TagRoutes {
     ) -> PyResult<Bound<'py, PyList>> {
         let inner = &batch.get().batch;
         let found: Vec<Option<u32>> =
-            self.with(|known| inner.tags.iter().map(|tag| known.get(tag).copied()).collect());
+            self.with(|known| inner.tags.iter().map(|tag| known.get(tag)).collect());
         let mut routes = Vec::with_capacity(found.len());
         for (tag, route) in inner.tags.iter().zip(found) {
             routes.push(match route {
                 Some(route) => route,
                 None => {
                     let route = resolve.call1((&**tag,))?.extract()?;
-                    self.with(|known| {
-                        if known.len() >= self.limit {
-                            known.clear();
-                        }
-                        known.insert(Arc::clone(tag), route);
-                    });
+                    self.with(|known| known.insert(tag, route, self.limit));
                     route
                 }
             });
@@ -97,6 +141,26 @@ impl TagRoutes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tag_is_known_wherever_it_stands() {
+        let mut known = Known::default();
+        let tag: Arc<str> = "a".into();
+        known.insert(&tag, 7, 2);
+        // by another thread, which did not know it either: the first one is kept
+        let same: Arc<str> = "a".into();
+        known.insert(&same, 7, 2);
+        drop(same);
+        assert_eq!(
+            (known.get(&tag), known.get(&"a".into()), known.get(&"b".into())),
+            (Some(7), Some(7), None)
+        );
+        assert_eq!((known.routes.len(), known.addresses.len()), (1, 1));
+        known.insert(&"b".into(), 8, 2);
+        known.insert(&"c".into(), 9, 2);
+        assert_eq!((known.get(&tag), known.get(&"c".into())), (None, Some(9)));
+        assert_eq!(known.addresses.len(), 1);
+    }
 
     #[test]
     fn parts_keep_the_order_and_their_own_tags() {
