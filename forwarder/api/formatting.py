@@ -49,8 +49,10 @@ class CommonFormatter(Formatter):
         "string",
     )
     time_format = string("strftime directives; not set: ISO 8601.", None)
-    localtime = boolean("Times in the machine's zone; not set: yes, unless utc or timezone is.", None)
-    utc = boolean("Times in UTC.", None)
+    localtime = boolean(
+        "Times in the machine's zone; not set: yes, unless utc or timezone is.", None, never_nil=True
+    )
+    utc = boolean("Times in UTC.", None, never_nil=True)
     timezone = string("Zone of times: `+09:00`, `Asia/Tokyo`.", None)
     time_format_fallbacks = array("No effect: it is for reading times, and formatters write them.", [])
 

@@ -34,8 +34,10 @@ class Inject(Section):
         "float",
     )
     time_format = string("strftime directives for `time_type string`; not set: ISO 8601.", None)
-    localtime = boolean("Text times in the machine's zone; not set: yes, unless utc or timezone is.", None)
-    utc = boolean("Text times in UTC.", None)
+    localtime = boolean(
+        "Text times in the machine's zone; not set: yes, unless utc or timezone is.", None, never_nil=True
+    )
+    utc = boolean("Text times in UTC.", None, never_nil=True)
     timezone = string("Zone of text times: `+09:00`, `Asia/Tokyo`.", None)
     time_format_fallbacks = array("No effect: it is for reading times.", [])
 

@@ -43,11 +43,12 @@ class Param(Generic[T]):
         alias: another accepted name. deprecated: a warning's text. obsolete: an error's text.
         unsupported: why this Fluentd parameter is refused here when it is set.
         secret: never printed.
+        never_nil: `use_nil`, and a bool that is none, are errors although the default is None.
     """
 
     __slots__ = (
-        "alias", "default", "deprecated", "doc", "kind", "name", "obsolete", "of", "secret", "unsupported",
-        "values",
+        "alias", "default", "deprecated", "doc", "kind", "name", "never_nil", "obsolete", "of", "secret",
+        "unsupported", "values",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,7 @@ class Param(Generic[T]):
         deprecated: str | None = None,
         obsolete: str | None = None,
         unsupported: str | None = None,
+        never_nil: bool = False,
     ) -> None:
         self.kind = kind
         self.doc = doc
@@ -74,6 +76,7 @@ class Param(Generic[T]):
         self.deprecated = deprecated
         self.obsolete = obsolete
         self.unsupported = unsupported
+        self.never_nil = never_nil
         self.name = ""
 
     @property
@@ -112,6 +115,7 @@ class _Kind(Generic[T]):
     def __call__(
         self, doc: str, default: None, *, of: str | None = ..., alias: str | None = ..., secret: bool = ...,
         deprecated: str | None = ..., obsolete: str | None = ..., unsupported: str | None = ...,
+        never_nil: bool = ...,
     ) -> Param[T | None]: ...  # fmt: skip
     @overload
     def __call__(

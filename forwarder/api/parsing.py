@@ -48,8 +48,10 @@ class CommonParser(Parser):
         "Formats tried in order after `time_format`, for `time_type mixed`.", [], of="string"
     )
     timezone = string("Zone of times that name none: `+09:00`, or a name such as `Asia/Tokyo`.", None)
-    localtime = boolean("Times that name no zone are in the machine's zone (the default).", None)
-    utc = boolean("Times that name no zone are UTC.", None)
+    localtime = boolean(
+        "Times that name no zone are in the machine's zone (the default).", None, never_nil=True
+    )
+    utc = boolean("Times that name no zone are UTC.", None, never_nil=True)
     null_value_pattern = expression("Texts that match become null.", None)
     null_empty_string = boolean("Empty texts become null.", False)
     estimate_current_event = boolean("An event without a time gets the present one.", True)

@@ -178,7 +178,7 @@ class _Binder:
     def value(self, param: Param[Any], found: Parameter, default: Any) -> Any:
         """The converted value, or REQUIRED after an error."""
         if found.value is None:
-            if default is not None:
+            if default is not None or param.never_nil:
                 self.error(f"{found.name} is required, but nil is specified", found, found.name)
                 return REQUIRED
             return None
@@ -186,7 +186,8 @@ class _Binder:
         try:
             value, remark = convert(param, found.value)
         except ConfigError as error:
-            if param.kind == "bool" and default is None and not self.diagnostics.strict:
+            nil = default is None and not param.never_nil
+            if param.kind == "bool" and nil and not self.diagnostics.strict:
                 # Fluentd's own reading of such a value is nil, and nil is allowed here.
                 self.warn(
                     f"{found.name}: {_hidden(error.message, found.value, shown)}; it counts as not set", found

@@ -38,7 +38,7 @@ class RecordTransformerFilter(Filter):
     def configure(self) -> None:
         """Compiles the templates. Raises ConfigError."""
         super().configure()
-        if self.keep_keys and not self.renew_record:
+        if self.keep_keys is not None and not self.renew_record:
             raise ConfigError("`renew_record` must be true to use `keep_keys`", param="keep_keys")
         record = {key: self._value(key, value) for each in self.records for key, value in each.items()}
         try:

@@ -55,6 +55,8 @@ class SampleInput(Input):
         self._stopping = threading.Event()
         self._storage: LocalStorage | None = None
         if "storage" in self.given:
+            if "type" not in self.storage.given:
+                raise ConfigError("@type is required in <storage>", param="storage")
             LocalStorage(self, self.storage, has_id=True)  # to find out early what cannot be used
 
     def _records(self) -> list[dict[str, Any]]:

@@ -125,6 +125,8 @@ class HttpOutput(Output):
     _array: CompiledFormatter | None = None
 
     def configure(self) -> None:
+        if self.proxy is not None:
+            _check_url("proxy", self.proxy)
         self._host = self._check_endpoint()
         kind = self.format.context.type_name
         if self.json_array:
@@ -225,11 +227,7 @@ class HttpOutput(Output):
     def _check_endpoint(self) -> str | None:
         """The endpoint's host; one that no host has where a placeholder gives it."""
         text = _PLACEHOLDER.sub(_UNKNOWN, self.endpoint)
-        odd = _NO_URL.search(text)
-        if odd is not None:
-            raise ConfigError(
-                f"endpoint: {odd[0]!r} cannot stand in a URL: write it as %XX", param="endpoint"
-            )
+        _check_url("endpoint", text)
         try:
             parts = urlsplit(text)
             host, _ = parts.hostname, parts.port
@@ -275,6 +273,12 @@ class HttpOutput(Output):
         from urllib.request import proxy_bypass  # noqa: PLC0415 - loads much, and few have a proxy
 
         return None if proxy_bypass(self._host or "") else from_environment
+
+
+def _check_url(name: str, text: str) -> None:
+    odd = _NO_URL.search(text)
+    if odd is not None:
+        raise ConfigError(f"{name}: {odd[0]!r} cannot stand in a URL: write it as %XX", param=name)
 
 
 def _named(headers: dict[str, Any] | None) -> dict[str, str]:

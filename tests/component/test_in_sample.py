@@ -52,9 +52,9 @@ def test_size_multiplies_the_rate() -> None:
         ("sample [1]", "0th element of sample"),
         ("sample []", "at least one record"),
         ("rate -1", "negative"),
-        ("auto_increment_key n\n<storage>\npath /dev/null/x.json\n</storage>", "storage"),
-        ("auto_increment_key n\n<storage>\npersistent true\n</storage>", "persistent"),
-        ("<storage>\nmode rw\n</storage>", "octal"),
+        ("auto_increment_key n\n<storage>\n@type local\npath /dev/null/x.json\n</storage>", "storage"),
+        ("auto_increment_key n\n<storage>\n@type local\npersistent true\n</storage>", "persistent"),
+        ("<storage>\n@type local\nmode rw\n</storage>", "octal"),
     ],
 )
 def test_wrong_configurations_are_refused(extra: str, words: str) -> None:
@@ -83,7 +83,7 @@ def test_the_counter_goes_on_after_a_restart(tmp_path: Path, where: str, file: s
 
 
 def test_the_counter_is_below_root_dir_where_there_is_an_id(tmp_path: Path) -> None:
-    storage = "<storage>\npersistent true\npretty_print true\n</storage>"
+    storage = "<storage>\n@type local\npersistent true\npretty_print true\n</storage>"
     extra = f"@id numbers\nauto_increment_key n\nrate 50\n{storage}"
     system = f"<system>\nroot_dir {tmp_path}\n</system>"
     with run(system + CONFIG.format(type="sample", extra=extra)) as driver:
