@@ -315,7 +315,7 @@ class ForwardOutput(Output):
     def _rebalance(self) -> None:
         with self._lock:
             nodes = list(self._nodes.values())
-        if self._running and nodes:
+        if self._running:
             self._balancer.rebalance(nodes)
 
     def statistics(self) -> Mapping[str, int]:

@@ -557,6 +557,22 @@ def test_servers_of_a_file_come_and_go(tmp_path: Path) -> None:
             wait_for(lambda: b.records == [{"n": 2}, {"n": 3}])
 
 
+def test_a_file_without_servers(tmp_path: Path) -> None:
+    # as Fluentd's: the server that was there gets nothing more, the chunk waits for another one
+    path = tmp_path / "servers.json"
+    with Peer() as a, Peer() as b:
+        path.write_text(json.dumps([{"host": "127.0.0.1", "port": a.port}]))
+        section = f"<service_discovery>\n @type file\n path {path}\n </service_discovery>"
+        with run(config(section, buffer="flush_mode immediate\n retry_wait 0.1")) as driver:
+            path.write_text("[]")
+            driver.wait_for(lambda: "server is gone" in driver.log)
+            driver.emit("t", {"n": 1})
+            driver.wait_for(lambda: "no nodes are available" in driver.log)
+            path.write_text(json.dumps([{"host": "127.0.0.1", "port": b.port}]))
+            wait_for(lambda: b.records == [{"n": 1}])
+            assert a.records == []
+
+
 def test_a_stop_waits_for_acks(peer: Peer) -> None:
     """Events that are on their way at a stop are delivered, not lost."""
     release = threading.Event()
