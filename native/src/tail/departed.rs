@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::file::open_plain;
+use super::file::{is_scarce, open_plain};
 use super::watch::{Seen, Watches};
 
 /// A folder's watch and a name in it.
@@ -65,6 +65,12 @@ impl Departures {
         }
     }
 
+    /// Whether there are files that were not opened yet.
+    #[must_use]
+    pub fn wait(&self) -> bool {
+        !self.found.is_empty()
+    }
+
     /// Nothing is certain any more.
     pub fn clear(&mut self) {
         self.found.clear();
@@ -92,20 +98,33 @@ pub struct Opened {
     pub fd: OwnedFd,
 }
 
-/// Reads what inotify says, and opens the files that have departed, in the order in which they did.
+/// Reads what inotify says, and opens the files that have departed, in the order in which they did. Where there
+/// are few descriptors left it opens one, and the others at the next call.
 pub fn read(watches: &mut Watches, mut give: impl FnMut(Seen)) -> Vec<Opened> {
     let mut opened = Vec::new();
     let before = watches.departures.on_their_way();
     watches.read(&mut give);
     watches.departures.forget_the_lost(&before);
+    let mut scarce = false;
     for _ in 0..TRIES {
-        let tried: Vec<_> = (watches.departures.found.iter())
-            .filter_map(|departed| Some((departed.clone(), watches.path(departed.at.as_ref()?)?)))
-            .map(|(departed, path)| {
-                let fd = CString::new(path.clone()).ok().and_then(|path| open_plain(&path).ok());
-                (departed, path, fd)
-            })
-            .collect();
+        let mut tried = Vec::new();
+        for departed in &watches.departures.found {
+            let Some(path) = departed.at.as_ref().and_then(|at| watches.path(at)) else { continue };
+            let fd = match CString::new(path.clone()).map(|path| open_plain(&path)) {
+                Ok(Ok(fd)) => Some(fd),
+                Ok(Err(why)) if matches!(why.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    scarce = true;
+                    break;
+                }
+                // it was deleted, or is no plain file
+                _ => None,
+            };
+            scarce = fd.as_ref().is_some_and(is_scarce);
+            tried.push((departed.clone(), path, fd));
+            if scarce {
+                break;
+            }
+        }
         if tried.is_empty() {
             break;
         }
@@ -119,8 +138,10 @@ pub fn read(watches: &mut Watches, mut give: impl FnMut(Seen)) -> Vec<Opened> {
                 continue;
             };
             watches.departures.found.remove(index);
-            // without a descriptor it was deleted, or is no plain file
             opened.extend(fd.map(|fd| (departed.number, Opened { from: departed.from, path, fd })));
+        }
+        if scarce {
+            break;
         }
     }
     opened.sort_by_key(|(number, _)| *number);

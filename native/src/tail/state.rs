@@ -1,7 +1,7 @@
 //! All files of an input: which is read when, and what has happened to their paths.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::ffi::CStr;
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -99,6 +99,8 @@ pub struct State {
     pub basket: Basket,
     /// What is safe as soon as the last batch is.
     pub staged: HashMap<Id, u64>,
+    /// Inodes of files that were closed while departed ones waited to be opened: these may be among them.
+    past: HashSet<u64>,
     last: Id,
     queue: VecDeque<Id>,
     due: BinaryHeap<Reverse<(Instant, Id)>>,
@@ -253,9 +255,13 @@ impl State {
                 departed.push((owner, file));
             }
         }
+        let all = !watches.departures.wait();
         self.watches = Some(watches);
         for (owner, file) in departed {
             self.adopt(owner, file);
+        }
+        if all {
+            self.past.clear();
         }
         if overflow {
             moved = self.files.keys().copied().collect();
@@ -283,7 +289,7 @@ impl State {
                 }
                 id
             }
-            None if status.regular => {
+            None if status.regular && !self.past.contains(&status.inode) => {
                 let id = self.expect(&before);
                 self.insert(id, File::new(before, origin, Some(fd), status.inode, group));
                 id
@@ -469,6 +475,9 @@ impl State {
         if ended && file.retire.is_some_and(|at| now >= at) {
             self.counts.closed += u64::from(file.fd.is_some());
             file.finish(filling);
+            if self.watches.as_ref().is_some_and(|watches| watches.departures.wait()) {
+                self.past.insert(file.inode);
+            }
         }
         self.counts.unread += std::mem::take(&mut file.unread);
         let (closed, waking) = (file.closed, file.watch.is_none() && file.fd.is_some());

@@ -143,6 +143,13 @@ class Follower:
         self._starting = False
         self._flush()
 
+    def _is_there(self, number: int) -> bool:
+        file = self._files[number]
+        try:
+            return os.stat(file.path).st_ino == file.inode
+        except OSError:
+            return False
+
     def _exists(self, number: int) -> bool:
         return os.path.lexists(self._files[number].path)
 
@@ -311,9 +318,11 @@ class Follower:
                 "reading a file that had a path for a moment only", level="info",
                 path=os.fsdecode(file.path), now=os.fsdecode(path),
             )  # fmt: skip
-            if not self._by_inode and file.key in self._now:
-                self._succeed(self._now[file.key], number, inode)
+            current = None if self._by_inode else self._now.get(file.key)
+            if current is not None and not self._is_there(current):
+                self._succeed(current, number, inode)
                 continue
+            # the file that has the path came after it
             key = self._key(file.path, inode)
             self._files[number] = _Followed(file.path, inode, key)
             entry = self._positions.entry(file.path, inode) if self._by_inode and self._positions else None
