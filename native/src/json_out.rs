@@ -83,8 +83,8 @@ pub fn write_pairs(out: &mut Vec<u8>, body: &[u8], pairs: usize) -> Result<(), M
 ///
 /// # Errors
 /// As [`write_record`].
-pub fn write_value(out: &mut Vec<u8>, data: &[u8], pos: &mut usize) -> Result<(), Malformed> {
-    let mut sink = Sink::new(out, Floats::Oj);
+pub fn write_value(out: &mut Vec<u8>, data: &[u8], pos: &mut usize, floats: Floats) -> Result<(), Malformed> {
+    let mut sink = Sink::new(out, floats);
     *pos = sink.value(data, *pos, 1)?;
     sink.unput();
     sink.commit();

@@ -211,9 +211,8 @@ impl RecordTransformer {
                     Token::Ext(0, _) => return Err(Failure::Time),
                     _ => return Err(Failure::Time),
                 };
-                if !(0.0..4_294_967_296.0).contains(&seconds) {
-                    return Err(Failure::Time);
-                }
+                // what an event time cannot say is the nearest that it can
+                let seconds = seconds.clamp(0.0, 4_294_967_295.0);
                 let whole = seconds.floor();
                 msgpack::write_event_time(
                     out,

@@ -58,6 +58,9 @@ SYSLOG = ("@type syslog", "message_format rfc5424", "parser_engine string")
         # too few words are reported before a time that does not fit
         (parser(*SYSLOG, reserve=True), {"m": " "}, [{"m": " "}], 1),
         (parser(*SYSLOG, reserve=True), {"m": "x h a p m - y"}, [], 1),
+        (parser("@type regexp", r"expression /(?<p>\p{Punct})/"), {"m": "|+/"}, [{"p": "/"}], 0),
+        (parser("@type regexp", r"expression /(?<p>[[:punct:]])/"), {"m": "|+/"}, [{"p": "|"}], 0),
+        ("@type record_transformer\nrenew_time_key a", {"a": 1700000000123}, [{"a": 1700000000123}], 0),
         (parser("@type ltsv", "types a:integer"), {"m": "time:'23\ta:1"}, [{"a": 1}], 0),
         (parser("@type ltsv"), {"m": "time:1"}, [], 1),
         (parser("@type ltsv", "time_type unixtime"), {"m": "time:1700000000123"}, [{}], 0),

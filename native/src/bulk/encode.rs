@@ -471,7 +471,7 @@ impl<'a> Run<'a> {
         if let Some(value) = value(&config.id_key) {
             scalar(value, ID_MAX_BYTES, "bad_id")?;
             name(&mut self.part.body, b"_id");
-            json_out::write_value(&mut self.part.body, value, &mut 0)?;
+            json_out::write_value(&mut self.part.body, value, &mut 0, json_out::Floats::Oj)?;
         } else if config.deterministic_id {
             let id = self.id(read_entry(entry, &mut 0)?.bytes);
             name(&mut self.part.body, b"_id");
@@ -485,12 +485,12 @@ impl<'a> Run<'a> {
         if let Some(value) = value(&config.parent_key) {
             scalar(value, usize::MAX, "bad_parent")?;
             name(out, b"_parent");
-            json_out::write_value(out, value, &mut 0)?;
+            json_out::write_value(out, value, &mut 0, json_out::Floats::Oj)?;
         }
         if let Some(value) = value(&config.routing_key) {
             scalar(value, usize::MAX, "bad_routing")?;
             name(out, config.routing_name.as_bytes());
-            json_out::write_value(out, value, &mut 0)?;
+            json_out::write_value(out, value, &mut 0, json_out::Floats::Oj)?;
         }
         self.encoder.open_document(out);
         Ok(())

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::eval::{self, Given, wrong_arguments};
 use super::node::{Method, Node, Operator};
 use super::{Env, Match, Raised, Value, children, text};
-use crate::json_out;
+use crate::json_out::{self, Floats};
 use crate::msgpack::{self, Token, read_token};
 use crate::ruby_inspect::{inspect_pairs, write_float, write_to_s};
 
@@ -269,8 +269,8 @@ pub fn equal(left: &[u8], right: &[u8], env: &Env<'_, '_>) -> bool {
 pub fn to_json<'a>(value: &Value<'a>, env: &mut Env<'a, '_>) -> Result<Value<'a>, Raised> {
     let mut out = Vec::new();
     match value {
-        Value::Record => json_out::write_record(&mut out, env.body, env.pairs)?,
-        Value::Data(data) => json_out::write_value(&mut out, data, &mut 0)?,
+        Value::Record => json_out::write_record_at(&mut out, env.body, &mut 0, env.pairs, Floats::Ruby)?,
+        Value::Data(data) => json_out::write_value(&mut out, data, &mut 0, Floats::Ruby)?,
         Value::Text(text) => json_out::write_string(&mut out, text),
         Value::Nil => out.extend_from_slice(b"null"),
         Value::Float(number) if !number.is_finite() => {

@@ -407,7 +407,7 @@ impl Reader<'_> {
         let mut bytes = Vec::with_capacity(chunk.len() + 8);
         if self.peer.json {
             bytes.extend_from_slice(b"{\"ack\":");
-            if json_out::write_value(&mut bytes, chunk, &mut 0).is_err() {
+            if json_out::write_value(&mut bytes, chunk, &mut 0, json_out::Floats::Oj).is_err() {
                 return;
             }
             bytes.push(b'}');

@@ -244,6 +244,10 @@ impl Translator {
             Some(name) => (!negative, name),
             None => (negative, name),
         };
+        if name.eq_ignore_ascii_case("punct") {
+            // without the symbols that [[:punct:]] has besides: $+<=>^`|~
+            return Ok(Escaped::Class("\\p{P}".to_owned(), negative));
+        }
         if let Some(posix) = posix(name) {
             return Ok(Escaped::Class(format!("[:{posix}:]"), negative));
         }
