@@ -78,6 +78,8 @@ class SyslogInput(Listening, Senders, Input):
 
     def configure(self) -> None:
         self._protocol = self.protocol_type or self.transport.protocol
+        if self._protocol == "tcp" and self.transport.protocol == "tls":
+            self._protocol = "tls"
         self._check()
         address_key = self.source_address_key
         if self.include_source_host:

@@ -125,12 +125,13 @@ def test_octet_counting() -> None:
         assert driver["in_syslog"].lost == {"bad_frame": 1}
 
 
-def test_tls(certificates: Any) -> None:
+@pytest.mark.parametrize("extra", ["", "protocol_type tcp"])  # with the old parameter Fluentd speaks TLS too
+def test_tls(certificates: Any, extra: str) -> None:
     transport = f"""<transport tls>
       cert_path {certificates.cert}
       private_key_path {certificates.key}
     </transport>"""
-    with run(config(sections=RFC5424 + "\n" + transport)) as driver:
+    with run(config(extra, sections=RFC5424 + "\n" + transport)) as driver:
         context = ssl.create_default_context(cafile=str(certificates.ca))
         with context.wrap_socket(connect(driver), server_hostname="localhost") as sender:
             sender.sendall(NEW + b"\n")
