@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import Section, array, boolean, duration, enum, float_, integer, size, string
+from forwarder.api.zones import check_zone
 
 FILE_TYPES: Final = ("file", "file_single")
 FILE_ONLY: Final = (
@@ -175,6 +176,7 @@ class BufferSection(Section):
             if self.timekey < 1:
                 raise ConfigError(f"timekey must be at least 1 second, not {self.timekey:g}", param="timekey")
             timekey = int(self.timekey)
+            check_zone(self.timekey_zone, "timekey_zone")
         zone = "UTC" if self.timekey_use_utc else self.timekey_zone
         return ChunkKeys("tag" in names, timekey, zone, fields)
 

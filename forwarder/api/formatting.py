@@ -10,6 +10,7 @@ from forwarder._native import CompiledFormatter
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import array, boolean, enum, string
 from forwarder.api.plugin import Formatter
+from forwarder.api.zones import check_zone
 
 T = TypeVar("T")
 _NEWLINES: Final = {"lf": "\n", "crlf": "\r\n"}
@@ -64,6 +65,7 @@ class CommonFormatter(Formatter):
         native(lambda: _native.check_parse_options({"time_format": "%s", "timezone": zone}), param="timezone")
         if self.time_type == "mixed" and not self.time_format and not self.time_format_fallbacks:
             raise ConfigError("time_type mixed needs time_format or time_format_fallbacks", param="time_type")
+        check_zone(self.timezone, "timezone")
         self._compiled = native(self.make)
 
     def compiled(self) -> CompiledFormatter | None:

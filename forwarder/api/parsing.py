@@ -10,6 +10,7 @@ from forwarder._native import CompiledParser
 from forwarder.api.errors import ConfigError
 from forwarder.api.parameters import array, boolean, duration, enum, expression, hash_, string
 from forwarder.api.plugin import Parser
+from forwarder.api.zones import check_zone
 
 Made = TypeVar("Made")
 
@@ -69,6 +70,7 @@ class CommonParser(Parser):
             raise ConfigError(
                 "utc and localtime contradict each other: use only one of them", param="localtime"
             )
+        check_zone(self.timezone, "timezone")
         options = self.options()
         self.compile_with(
             _native.check_parse_options,

@@ -217,8 +217,9 @@ class _Binder:
             if meant
             else ""
         )
+        shown = name if param.alias is None or not param.alias.startswith("@") else param.alias
         self.error(
-            f"{name!r} parameter is required in {self.element.title}: {expected}", None, name,
+            f"{shown!r} parameter is required in {self.element.title}: {expected}", None, name,
             hint or f"{name}: {param.doc}",
         )  # fmt: skip
 

@@ -282,7 +282,10 @@ def _check_url(name: str, text: str) -> None:
 
 
 def _named(headers: dict[str, Any] | None) -> dict[str, str]:
-    return {name: str(value) for name, value in (headers or {}).items()}
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in (headers or {}).items()
+    }
 
 
 def _with(headers: dict[str, str], more: dict[str, str]) -> dict[str, str]:

@@ -342,7 +342,7 @@ def test_a_full_buffer_stops_reading_and_loses_nothing(tmp_path: Path) -> None:
         (["encoding nonsense"], "unknown encoding name"),
         (["glob_policy always"], "path_delimiter"),
         (["path_delimiter *"], "reserved"),
-        (["path_timezone nowhere"], "no time zone"),
+        (["path_timezone nowhere"], "unsupported timezone"),
         (["read_bytes_limit_per_second 1m", "enable_watch_timer false"], "needs enable_watch_timer"),
         (["<group>\n</group>"], "rule"),
         (["<group>\n<rule>\nlimit -2\n</rule>\n</group>"], "-1 or more"),

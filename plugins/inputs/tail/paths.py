@@ -13,6 +13,7 @@ from forwarder._native import scan_files
 from forwarder.api import ConfigError
 from forwarder.api.placeholders import format_time, zone
 from forwarder.api.plugin import Plugin
+from forwarder.api.zones import check_zone
 
 _RESERVED: Final = ("/", "*", "%")
 _BRACES: Final = re.compile(r"\{.*,.*\}")
@@ -81,6 +82,7 @@ def _extended(text: str) -> bool:
 
 
 def _zone(name: str | None) -> tzinfo | None:
+    check_zone(name, "path_timezone")
     try:
         return zone(name)
     except ValueError as error:
