@@ -14,6 +14,8 @@ pub struct JsonParser {
     /// Bit n is set where a key of n bytes (the last bit: or more) has a rule of its own.
     special_lengths: u64,
     estimate_current_event: bool,
+    /// What a value that is no text is: to Oj no JSON, to the other libraries a mistake.
+    other_values: OtherValues,
 }
 
 #[inline]
@@ -33,7 +35,8 @@ impl JsonParser {
         if options.null_empty_string || options.null_value_pattern.is_some() {
             special_lengths = u64::MAX;
         }
-        Ok(JsonParser { rules, special_lengths, estimate_current_event: options.estimate_current_event })
+        let estimate_current_event = options.estimate_current_event;
+        Ok(JsonParser { rules, special_lengths, estimate_current_event, other_values: OtherValues::Unmatched })
     }
 }
 
@@ -53,7 +56,7 @@ impl Parser for JsonParser {
     }
 
     fn other_values(&self) -> OtherValues {
-        OtherValues::Unmatched
+        self.other_values.clone()
     }
 }
 
@@ -184,5 +187,9 @@ pub fn json_parser(json_parser: &str, options: &Bound<'_, PyDict>) -> PyResult<C
         let why = format!("expected oj, yajl or json, not {json_parser}");
         return Err(Invalid::new("json_parser", why).into());
     }
-    Ok(CompiledParser::new(JsonParser::new(&ParseOptions::from_dict(options)?)?))
+    let mut parser = JsonParser::new(&ParseOptions::from_dict(options)?)?;
+    if json_parser != "oj" {
+        parser.other_values = OtherValues::Failed;
+    }
+    Ok(CompiledParser::new(parser))
 }

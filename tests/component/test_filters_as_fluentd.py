@@ -58,6 +58,8 @@ SYSLOG = ("@type syslog", "message_format rfc5424", "parser_engine string")
         # too few words are reported before a time that does not fit
         (parser(*SYSLOG, reserve=True), {"m": " "}, [{"m": " "}], 1),
         (parser(*SYSLOG, reserve=True), {"m": "x h a p m - y"}, [], 1),
+        (parser("@type json", reserve=True), {"m": 5}, [{"m": 5}], 1),
+        (parser("@type json", "json_parser json", reserve=True), {"m": 5}, [], 1),
         (parser("@type regexp", r"expression /(?<p>\p{Punct})/"), {"m": "|+/"}, [{"p": "/"}], 0),
         (parser("@type regexp", r"expression /(?<p>[[:punct:]])/"), {"m": "|+/"}, [{"p": "|"}], 0),
         ("@type record_transformer\nrenew_time_key a", {"a": 1700000000123}, [{"a": 1700000000123}], 0),
