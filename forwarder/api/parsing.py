@@ -43,7 +43,7 @@ class CommonParser(Parser):
         "string",
     )
     time_format = string(
-        "strptime format of the time, or `%iso8601`. Without it common forms are recognised.", None
+        "strptime format of the time, or `%iso8601`. Without it what Ruby's Time.parse recognises.", None
     )
     time_format_fallbacks = array(
         "Formats tried in order after `time_format`, for `time_type mixed`.", [], of="string"
