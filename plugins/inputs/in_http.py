@@ -230,20 +230,20 @@ class HttpInput(Listening, Input):
 
     def _emit(self, intake: Intake) -> Response:
         batch = intake.batch
+        self.context.received(intake.received)  # first: no more comes out than went in
         try:
             if batch:
                 self.emit_batch(batch)
         except BufferOverflow as error:
-            self.context.received(error.taken)
+            self.context.received(-intake.received)
             self.log_repeated("buffer full, requests are answered with 503", error=str(error))
             return Response(503, b"the buffer is full, try again later\n", "text/plain", _RETRY_AFTER)
         except Exception as error:
-            self.context.received(len(batch))
+            self.context.received(len(batch) - intake.received)
             self.context.drop(len(batch), "emit_error")
             if self.dump_error_log:
                 self.log_repeated("failed to emit data", level="error", count=len(batch), error=repr(error))
             return Response(500, f"500 Internal Server Error\n{error}\n".encode(), "text/plain")
-        self.context.received(intake.received)
         for reason, count, sample in intake.failures:
             self.context.drop(count, reason)
             data = sample.decode("utf-8", "backslashreplace")
