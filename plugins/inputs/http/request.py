@@ -112,12 +112,13 @@ def fields_of_body(head: Head, body: bytes) -> Fields:
 
 
 def _parts(body: bytes, boundary: bytes) -> Fields:
-    """The fields of a multipart body (RFC 7578); of several with one name the first one counts."""
+    """The fields of a multipart body (RFC 7578); of several with one name the first one counts, and one
+    without a boundary behind it was cut off."""
     pieces = (b"\r\n" + body).split(b"\r\n--" + boundary, MAX_FIELDS + 1)
     if len(pieces) > MAX_FIELDS:
         raise Bad(f"more than {MAX_FIELDS} parts", "limit")
     fields: Fields = {}
-    for piece in pieces[1:]:
+    for piece in pieces[1:-1]:
         if piece.startswith(b"--"):
             break
         head, _, content = piece.partition(b"\r\n\r\n")
