@@ -36,7 +36,12 @@ impl JsonParser {
             special_lengths = u64::MAX;
         }
         let estimate_current_event = options.estimate_current_event;
-        Ok(JsonParser { rules, special_lengths, estimate_current_event, other_values: OtherValues::Unmatched })
+        Ok(JsonParser {
+            rules,
+            special_lengths,
+            estimate_current_event,
+            other_values: OtherValues::Unmatched,
+        })
     }
 }
 
