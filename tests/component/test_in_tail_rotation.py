@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forwarder_process import ForwarderProcess
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from tail_files import append, messages, positions, tail, wait_for, wait_for_position
+from tail_files import CONFIG, append, messages, positions, tail, wait_for, wait_for_position
+from waiting import wait_for as wait_for_condition
 
 from forwarder.api.testing import Driver
 
@@ -97,6 +101,34 @@ def test_many_rotations_in_quick_succession(tmp_path: Path, extra: str, shifts: 
         if not extra:
             assert messages(driver) == lines
             driver.wait_for(lambda: positions(tmp_path) == {"in.log": (4, file.stat().st_ino)})
+
+
+@pytest.mark.slow
+def test_many_rotations_and_few_descriptors(tmp_path: Path) -> None:
+    limited = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    file = logs / "in.log"
+    append(file, "0\n")
+    config = CONFIG.format(
+        path=file, tag="t", parse="@type none", extra="rotate_wait 0.5\nread_from_head true",
+        pos=f"pos_file {tmp_path}/pos",
+    ).replace("<match **>\n  @type test", "<match t>\n  @type stdout")  # fmt: skip
+    with ForwarderProcess(tmp_path, config, prefix=(sys.executable, "-c", limited)) as process:
+
+        def found() -> list[int]:
+            return [int(each) for each in re.findall(r't: {"message":"(\d+)"}', process.output.read_text())]
+
+        wait_for_condition(lambda: found() == [0])
+        for number in range(1, 1000):
+            file.rename(logs / f"in.log.{number}")
+            append(file, f"{number}\n")
+        wait_for_condition(lambda: len(found()) >= 1000)
+        assert process.stop() == 0
+        assert sorted(found()) == list(range(1000))
 
 
 def test_what_is_followed_by_another_path_is_not_read_twice(tmp_path: Path) -> None:
