@@ -77,6 +77,10 @@ class ForwardInput(Listening, Senders, Input):
             raise ConfigError(
                 "resolve_hostname must be true with source_hostname_key", param="resolve_hostname"
             )
+        for name in ("chunk_size_limit", "chunk_size_warn_limit", "decompression_size_limit"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 0:
+                raise ConfigError(f"{limit} bytes: at least 0 are needed", param=name)
         if self.send_keepalive_packet and self.deny_keepalive:
             raise ConfigError(
                 "send_keepalive_packet and deny_keepalive cannot both be true", param="deny_keepalive"

@@ -506,6 +506,7 @@ def test_changed_certificates_are_used(certificates: Any, tmp_path: Path) -> Non
         ('add_tag_prefix ""', "", "must not be empty"),
         ("source_hostname_key h\nresolve_hostname false", "", "resolve_hostname"),
         ("send_keepalive_packet true\ndeny_keepalive true", "", "deny_keepalive"),
+        ("chunk_size_limit -1", "", "-1 bytes: at least 0"),
         ("", "<transport tls>\n</transport>", "cert_path"),
         ("", "<security>\nshared_key x\n</security>", "self_hostname"),
         ("", SECURITY.format(more="user_auth true"), "<user>"),
