@@ -28,7 +28,7 @@ pub fn parse(text: &[u8]) -> Option<Fields> {
 fn common(text: &[u8]) -> Option<Fields> {
     let pair = |at: usize| -> Option<u8> {
         let (tens, ones) = (text.get(at)?.wrapping_sub(b'0'), text.get(at + 1)?.wrapping_sub(b'0'));
-        (tens <= 9 && ones <= 9).then_some(tens * 10 + ones)
+        (tens <= 9 && ones <= 9).then(|| tens * 10 + ones)
     };
     let is = |at: usize, known: &[u8]| text.get(at).is_some_and(|byte| known.contains(byte));
     if !(is(4, b"-/") && text.get(7) == text.get(4) && is(10, b" T") && is(13, b":") && is(16, b":")) {
