@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from typing import Any
 
 from forwarder.api.errors import ConfigError
@@ -16,6 +15,7 @@ from forwarder.config.render import render
 from forwarder.config.structure import read_structure
 from forwarder.core.build import build
 from forwarder.core.registry import Registry
+from forwarder.runtime.options import default_config
 
 HELP = "check a configuration without running it"
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints all findings; 1 if there are errors (with --strict: or warnings), else 0."""
-    path = args.file or args.config or os.environ.get("FLUENT_CONF", "/etc/fluent/fluent.conf")
+    path = args.file or args.config or default_config()
     diagnostics = Diagnostics()
     root = check(path, diagnostics, plugin_folders=args.plugin)
     if args.json:

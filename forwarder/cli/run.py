@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from forwarder import __version__
-from forwarder.runtime.options import Options
+from forwarder.runtime.options import DEFAULT_CONFIG, Options, default_config
 
 HELP = "run a configuration"
 _LEVELS = ("trace", "debug", "info", "warn", "error")
@@ -15,8 +14,8 @@ _LEVELS = ("trace", "debug", "info", "warn", "error")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command line."""
     add = parser.add_argument
-    add("-c", "--config", metavar="FILE", default=os.environ.get("FLUENT_CONF", "/etc/fluent/fluent.conf"),
-        help="configuration file (default: FLUENT_CONF, or /etc/fluent/fluent.conf)")  # fmt: skip
+    add("-c", "--config", metavar="FILE", default=default_config(),
+        help=f"configuration file (default: FLUENT_CONF, or {DEFAULT_CONFIG})")  # fmt: skip
     add("-i", "--inline-config", metavar="TEXT", help="configuration text added to the file's")
     add("-p", "--plugin", metavar="DIR", action="append", default=[], help="folder of plugins")
     add("-o", "--log", metavar="FILE", help="log file instead of the standard error stream")
@@ -113,23 +112,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _octal(text: str) -> int:
-    return int(text, 8)
+    try:
+        return int(text, 8)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an octal number such as 0022, not {text!r}") from None
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, not {text!r}")
+    return int(text)
 
 
 def _age(text: str) -> str:
-    if text not in ("daily", "weekly", "monthly"):
-        int(text)
+    if text not in ("daily", "weekly", "monthly") and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected daily, weekly, monthly or a number, not {text!r}")
     return text
 
 
 def _yes(text: str) -> bool:
     if text not in ("true", "yes", "false", "no"):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"expected true or false, not {text!r}")
     return text in ("true", "yes")

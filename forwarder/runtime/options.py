@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final, NamedTuple
 
+DEFAULT_CONFIG: Final = "/etc/fluent/fluent.conf"
 STOP_SECONDS: Final = 10.0
 """How long a stop may take before what is left is given up."""
 
@@ -11,7 +13,7 @@ STOP_SECONDS: Final = 10.0
 class Options(NamedTuple):
     """What the command line says."""
 
-    config: str = "/etc/fluent/fluent.conf"
+    config: str = DEFAULT_CONFIG
     inline: str | None = None
     """Configuration text added behind the file's."""
     plugin_dirs: tuple[str, ...] = ()
@@ -52,3 +54,8 @@ class Options(NamedTuple):
     """False: each worker binds its own."""
     supervised: bool = True
     """Workers below a supervisor; False: one process."""
+
+
+def default_config() -> str:
+    """The configuration file where the command line names none."""
+    return os.environ.get("FLUENT_CONF", DEFAULT_CONFIG)

@@ -320,7 +320,8 @@ class ForwardOutput(Output):
 
     def statistics(self) -> Mapping[str, int]:
         """As Fluentd's."""
-        nodes = list(self._nodes.values())
+        with self._lock:
+            nodes = list(self._nodes.values())
         healthy = sum(node.available for node in nodes)
         return {"healthy_nodes_count": healthy, "registered_nodes_count": len(nodes)}
 

@@ -11,7 +11,7 @@ must be more.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from forwarder.api import BufferOverflow, ConfigError, EventBatch, Output, Section, integer, output_sections
 
@@ -38,22 +38,20 @@ class RoundRobinOutput(Output):
         self._lock = threading.Lock()
 
     def admit(self, batch: EventBatch) -> None:
-        for store in self._from_next(advance=False):
-            try:
-                return store.admit(batch)
-            except BufferOverflow as error:
-                full = error
-        try:
-            raise full
-        finally:
-            del full  # it has a traceback, which has this frame, which has the batch
+        self._offer(lambda store: store.admit(batch), advance=False)
 
     def process_batch(self, batch: EventBatch) -> None:
-        for store in self._from_next(advance=True):
+        def take(store: Output) -> None:
+            store.admit(batch)
+            store.deliver(batch)
+
+        self._offer(take, advance=True)
+
+    def _offer(self, take: Callable[[Output], None], *, advance: bool) -> None:
+        """To one store after the other, until one has room. Raises BufferOverflow: none has."""
+        for store in self._from_next(advance=advance):
             try:
-                store.admit(batch)
-                store.deliver(batch)
-                return
+                return take(store)
             except BufferOverflow as error:
                 if error.taken:
                     raise

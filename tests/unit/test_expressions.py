@@ -120,3 +120,33 @@ def test_texts_that_are_no_utf_8_stay_bytes() -> None:
     assert evaluate('record["a"].gsub(/o/, "0")', record) == b"x\xff 0"
     assert evaluate('record["a"].scrub("?")', record) == "x? o"
     assert evaluate('record["a"].length', record) == 4
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ('record["l"].sort.first(3)', [1, 2, 3]),
+        ('record["l"].uniq.length', 600_000),
+        ('record["pairs"].to_h.length', 600_000),
+        ('record["pairs"].to_h.merge(record["pairs"].to_h).length', 600_000),
+        ('record["t"].chars.length', 600_000),
+    ],
+)
+def test_large_values_take_no_longer_than_their_size(expression: str, expected: Any) -> None:
+    """By comparing each with each these would not end before the test's time is over."""
+    numbers = list(range(600_000, 0, -1))
+    record = {"l": numbers, "pairs": [[str(each), each] for each in numbers], "t": "ä" * 600_000}
+    assert evaluate(expression, record) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("[1, 1.0, 1].uniq", [1, 1.0]),
+        ('[["a", 1], ["b", 2], ["a", 3]].to_h', {"a": 3, "b": 2}),
+        ("[2.5, 1, 2, 9007199254740993, 9007199254740992.0].sort.first(3)", [1, 2, 2.5]),
+        ("(1..-9).to_a", []),
+    ],
+)
+def test_keys_and_order(expression: str, expected: Any) -> None:
+    assert evaluate(expression, {}) == expected

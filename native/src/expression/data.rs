@@ -1,6 +1,8 @@
 //! Arrays and hashes: as MessagePack, made anew where something is made of them.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::eval::{self, Given, wrong_arguments};
 use super::node::{Method, Node, Operator};
@@ -27,7 +29,7 @@ pub fn group<'a>(found: &Match, which: &Given<'a>) -> Result<Value<'a>, Raised> 
 }
 
 /// An array of texts and nils.
-pub fn texts<'t, 'a>(texts: impl ExactSizeIterator<Item = &'t Option<Vec<u8>>>) -> Value<'a> {
+pub fn texts<'t, 'a>(texts: impl ExactSizeIterator<Item = Option<&'t [u8]>>) -> Value<'a> {
     let mut out = Vec::new();
     msgpack::write_array_header(&mut out, texts.len());
     for text in texts {
@@ -81,7 +83,8 @@ pub fn range<'a>(range: &(Value<'_>, Value<'_>, bool)) -> Result<Value<'a>, Rais
     let (Value::Int(from), Value::Int(to)) = (&range.0, &range.1) else {
         return Err(Raised(format!("TypeError: can't iterate from {}", range.0.class())));
     };
-    let count = usize::try_from(to - from + i128::from(!range.2)).unwrap_or(0);
+    let count = to.saturating_sub(*from).saturating_add(i128::from(!range.2));
+    let count = usize::try_from(count.max(0)).unwrap_or(usize::MAX);
     super::limited(count.saturating_mul(9))?;
     let mut out = Vec::new();
     msgpack::write_array_header(&mut out, count);
@@ -380,20 +383,16 @@ pub fn call<'a>(
             hash_of(&pairs, env)?
         }
         (Method::Merge, others) => {
-            let mut pairs = pairs_of(value, env)?;
+            let mut pairs = Pairs::default();
+            pairs.set_all(pairs_of(value, env)?, env)?;
             for other in others {
                 let other = other.value()?;
                 if !is_hash(other) {
                     return Err(other.no_conversion("Hash"));
                 }
-                for (key, value) in pairs_of(other, env)? {
-                    match pairs.iter_mut().find(|(known, _)| eval::equal(known, &key, env)) {
-                        Some((_, known)) => *known = value,
-                        None => pairs.push((key, value)),
-                    }
-                }
+                pairs.set_all(pairs_of(other, env)?, env)?;
             }
-            hash_of(&pairs, env)?
+            hash_of(&pairs.list, env)?
         }
         (Method::Keys, _) => column(0, env)?,
         (Method::Values, _) => column(1, env)?,
@@ -401,6 +400,37 @@ pub fn call<'a>(
         (Method::IsEmpty, _) => Value::Bool(eval::count(&whole(value, env))? == 0),
         _ => return Ok(None),
     }))
+}
+
+/// The pairs of a hash that grows: a key that is there already gets another value.
+#[derive(Default)]
+struct Pairs<'a> {
+    list: Vec<(Value<'a>, Value<'a>)>,
+    places: HashMap<Vec<u8>, usize>,
+}
+
+impl<'a> Pairs<'a> {
+    fn set(&mut self, key: Value<'a>, value: Value<'a>, env: &mut Env<'a, '_>) -> Result<(), Raised> {
+        match self.places.entry(written(&key, env)?) {
+            Entry::Occupied(place) => self.list[*place.get()].1 = value,
+            Entry::Vacant(place) => {
+                place.insert(self.list.len());
+                self.list.push((key, value));
+            }
+        }
+        Ok(())
+    }
+
+    fn set_all(&mut self, pairs: Vec<(Value<'a>, Value<'a>)>, env: &mut Env<'a, '_>) -> Result<(), Raised> {
+        pairs.into_iter().try_for_each(|(key, value)| self.set(key, value, env))
+    }
+}
+
+/// What tells a value from others, as keys of hashes are told apart: `1` is not `1.0`.
+fn written<'a>(value: &Value<'a>, env: &mut Env<'a, '_>) -> Result<Vec<u8>, Raised> {
+    let mut out = Vec::new();
+    value.write(env, &mut out)?;
+    Ok(out)
 }
 
 fn pairs_of<'a>(value: &Value<'a>, env: &Env<'a, '_>) -> Result<Vec<(Value<'a>, Value<'a>)>, Raised> {
@@ -446,18 +476,15 @@ fn call_array<'a>(
     Ok(Some(match (method, arguments) {
         (Method::ToA, _) => value.clone(),
         (Method::ToH, _) => {
-            let mut pairs: Vec<(Value<'a>, Value<'a>)> = Vec::new();
+            let mut pairs = Pairs::default();
             for item in &items {
                 let Some([key, value]) = elements(item)?.and_then(|pair| <[_; 2]>::try_from(pair).ok())
                 else {
                     return Err(Raised(format!("TypeError: wrong element type {}", item.class())));
                 };
-                match pairs.iter_mut().find(|(known, _)| eval::equal(known, &key, env)) {
-                    Some((_, known)) => *known = value,
-                    None => pairs.push((key, value)),
-                }
+                pairs.set(key, value, env)?;
             }
-            hash_of(&pairs, env)?
+            hash_of(&pairs.list, env)?
         }
         (Method::Take, [count]) => part_of(data, &places[..some(count)?.min(places.len())]),
         (Method::Drop, [count]) => part_of(data, &places[some(count)?.min(places.len())..]),
@@ -475,14 +502,7 @@ fn call_array<'a>(
             sum
         }
         (Method::Sort, _) => {
-            let mut sorted: Vec<Value<'a>> = Vec::with_capacity(items.len());
-            for item in items {
-                let mut at = sorted.len();
-                while at > 0 && eval::ordered(Operator::Greater, &sorted[at - 1], &item)? {
-                    at -= 1;
-                }
-                sorted.insert(at, item);
-            }
+            let sorted = sorted(items)?;
             array(&sorted, env)?
         }
         (Method::Flatten, _) => {
@@ -515,12 +535,11 @@ fn call_array<'a>(
             part_of(data, &kept)
         }
         (Method::Uniq, _) => {
-            let mut kept: Vec<Value<'a>> = Vec::new();
+            let mut kept = Pairs::default();
             for item in items {
-                if !kept.contains(&item) {
-                    kept.push(item);
-                }
+                kept.set(item, Value::Nil, env)?;
             }
+            let kept: Vec<_> = kept.list.into_iter().map(|(item, _)| item).collect();
             array(&kept, env)?
         }
         (Method::Min | Method::Max, []) => {
@@ -553,6 +572,24 @@ fn call_array<'a>(
         (Method::Keys | Method::Values, _) => return Ok(None),
         _ => return Ok(None),
     }))
+}
+
+/// In order, by merging: the standard library's sort wants an order that cannot fail, and may panic where numbers
+/// of both kinds have none.
+fn sorted<'a>(mut items: Vec<Value<'a>>) -> Result<Vec<Value<'a>>, Raised> {
+    if items.len() < 2 {
+        return Ok(items);
+    }
+    let mut merged = Vec::with_capacity(items.len());
+    let mut right = sorted(items.split_off(items.len() / 2))?.into_iter().peekable();
+    let mut left = sorted(items)?.into_iter().peekable();
+    while let (Some(first), Some(other)) = (left.peek(), right.peek()) {
+        let next = if eval::ordered(Operator::Greater, first, other)? { right.next() } else { left.next() };
+        merged.extend(next);
+    }
+    merged.extend(left);
+    merged.extend(right);
+    Ok(merged)
 }
 
 fn flatten<'a>(items: Vec<Value<'a>>, depth: i64, flat: &mut Vec<Value<'a>>) -> Result<(), Raised> {

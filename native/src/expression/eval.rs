@@ -332,7 +332,9 @@ fn call<'a>(
         },
         Value::Record | Value::Data(_) => data::call(&value, method, arguments, env)?,
         Value::Time(moment) => time::call(*moment, method, arguments, env)?,
-        Value::Match(found) if method == Method::Captures => Some(data::texts(found.groups.iter().skip(1))),
+        Value::Match(found) if method == Method::Captures => {
+            Some(data::texts(found.groups.iter().skip(1).map(Option::as_deref)))
+        }
         Value::Range(range) if method == Method::Includes => {
             let [item] = arguments else { return Err(wrong_arguments(arguments.len())) };
             Some(Value::Bool(covers(range, item.value()?)))
@@ -443,7 +445,7 @@ fn tags(tag: &str, list: List) -> Value<'static> {
         List::Prefix => Some(whole.as_bytes()[..end].to_vec()),
         List::Suffix => Some(whole.as_bytes()[start..].to_vec()),
     });
-    data::texts(texts.collect::<Vec<_>>().iter())
+    data::texts(texts.collect::<Vec<_>>().iter().map(Option::as_deref))
 }
 
 fn json<'a>(value: &Value<'_>) -> Result<Value<'a>, Raised> {

@@ -1,9 +1,12 @@
 //! Methods of texts that need nothing but the text.
 
+use std::borrow::Cow;
+
 use super::eval::Given;
 use super::node::Method;
 use super::{Raised, Value, data, limited};
 use crate::convert::text_to_float;
+use crate::msgpack;
 
 /// Bytes of the character at the start: 1 for what is no UTF-8.
 pub fn char_len(text: &[u8]) -> usize {
@@ -122,11 +125,15 @@ pub fn call<'a>(text: &[u8], method: Method, arguments: &[Given<'a>]) -> Result<
             let cut = text.strip_suffix(b"\r\n").unwrap_or_else(|| &text[..last_char(text)]);
             Value::text(cut)
         }
-        (Method::Chars, _) => data::texts(letters(text).iter()),
+        (Method::Chars, _) => {
+            let mut out = Vec::new();
+            msgpack::write_array_header(&mut out, count_chars(text));
+            letters(text).for_each(|letter| msgpack::write_text(&mut out, letter, false));
+            Value::Data(Cow::Owned(out))
+        }
         (Method::Lines, _) => {
-            let lines: Vec<_> =
-                text.split_inclusive(|byte| *byte == b'\n').map(|line| Some(line.to_vec())).collect();
-            data::texts(lines.iter())
+            let lines: Vec<_> = text.split_inclusive(|byte| *byte == b'\n').map(Some).collect();
+            data::texts(lines.into_iter())
         }
         (Method::Ord, _) => match text.utf8_chunks().next().map(|chunk| chunk.valid().chars().next()) {
             Some(Some(letter)) => Value::Int(i128::from(u32::from(letter))),
@@ -209,16 +216,14 @@ pub fn call<'a>(text: &[u8], method: Method, arguments: &[Given<'a>]) -> Result<
     }))
 }
 
-/// The letters, each as a text.
-pub fn letters(text: &[u8]) -> Vec<Option<Vec<u8>>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < text.len() {
-        let end = at + char_len(&text[at..]);
-        found.push(Some(text[at..end].to_vec()));
-        at = end;
-    }
-    found
+/// The letters.
+pub fn letters(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (letter, behind) = rest.split_at(char_len(rest));
+        rest = behind;
+        (!letter.is_empty()).then_some(letter)
+    })
 }
 
 /// A letter at the start of a word.

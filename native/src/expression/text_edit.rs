@@ -115,10 +115,10 @@ pub fn call<'a>(
         }
         (Method::Squeeze, [set]) => {
             let mut out: Vec<u8> = Vec::with_capacity(text.len());
-            let mut last = Vec::new();
-            for letter in letters(text).into_iter().flatten() {
-                if letter != last || !translated(&letter, set.text()?, None)?.is_empty() {
-                    out.extend_from_slice(&letter);
+            let mut last = &[][..];
+            for letter in letters(text) {
+                if letter != last || !translated(letter, set.text()?, None)?.is_empty() {
+                    out.extend_from_slice(letter);
                 }
                 last = letter;
             }
@@ -141,7 +141,7 @@ pub fn call<'a>(
 }
 
 fn three<'a>(before: &[u8], part: &[u8], behind: &[u8]) -> Value<'a> {
-    data::texts([before, part, behind].map(|text| Some(text.to_vec())).iter())
+    data::texts([before, part, behind].into_iter().map(Some))
 }
 
 fn replaced(
@@ -228,7 +228,7 @@ fn scan<'a>(text: &[u8], what: &Given<'a>, env: &mut Env<'a, '_>) -> Result<Valu
             _ => vec![Some(text[start..end].to_vec())],
         };
         if groups.len() > 1 {
-            if let Value::Data(row) = data::texts(groups[1..].iter()) {
+            if let Value::Data(row) = data::texts(groups[1..].iter().map(Option::as_deref)) {
                 out.extend_from_slice(&row);
             }
         } else {
