@@ -71,7 +71,7 @@ def test_kill(tmp_path: Path, kills: int) -> None:
         assert child.stdout is not None
         # at most the append that was cut short, not what an older segment has left behind it
         assert int(child.stdout.readline()) <= 4 * 300_100
-        time.sleep(chance.uniform(0, 0.05))
+        time.sleep(chance.uniform(0, 0.05))  # any moment: nothing is waited for
         child.send_signal(signal.SIGKILL)
         # a line that was cut short says nothing: its end may be missing
         said += [line for line in child.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
