@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -133,14 +132,13 @@ def test_a_terminated_process(tmp_path: Path) -> None:
     port = free_port()
     config = (
         f"<system>\nroot_dir {tmp_path}/root\n</system>\n" + UDP.format(port=port)
-        + "<match t>\n@type gated\n@id gated\n<buffer>\nflush_interval 1h\nretry_wait 0.1\n</buffer>\n"
+        + "<match t>\n@type gated\n@id gated\n<buffer>\nflush_mode immediate\nretry_wait 0.1\n</buffer>\n"
         + "</match>\n<match **>\n@type null\n</match>\n"
     )  # fmt: skip
     env = {"GATE": str(tmp_path / "open")}
     process = ForwarderProcess(tmp_path, config, options=("-p", str(tmp_path)), env=env)
     with process.start():
         send(port, "n1", "n2")
-        process.send(signal.SIGUSR1)
         process.wait(lambda: "failed to flush a chunk" in process.log)
         assert process.stop() == 0
         assert "buffered=2" in process.log
